@@ -1,0 +1,58 @@
+//! The accounts of a connection, held against each other: for tests, simulation and fuzzing.
+
+use super::streams::{RecvState, SendState};
+use super::{Connection, Phase};
+
+/// Figures that the accounts of two ends can be compared by.
+#[doc(hidden)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Audit {
+    /// DATA bytes that we sent and that were not given back.
+    pub in_flight: u64,
+    /// DATA bytes that came and that we did not give back.
+    pub unreturned: u64,
+    /// Delivered and not consumed.
+    pub unconsumed: usize,
+    /// Windows of the streams that had DATA.
+    pub windows: usize,
+    /// Head and control bytes that wait.
+    pub queued: usize,
+}
+
+impl Connection {
+    /// Panics when an account does not add up.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        let (mut unconsumed, mut windows, mut listed) = (0, 0, 0);
+        for (id, stream) in &self.streams {
+            assert!(!stream.is_over(), "stream {id} is over and still there");
+            assert!(*id < self.next_id);
+            assert_eq!(stream.queued, stream.queue.iter().map(bytes::Bytes::len).sum::<usize>());
+            assert_eq!(self.bulk.places(*id), usize::from(stream.listed), "stream {id} on the lists");
+            assert!(stream.listed || !stream.sendable(), "stream {id} was forgotten");
+            assert!(stream.window <= self.config.max_credit);
+            assert!(
+                stream.granted + stream.unconsumed as u64 + u64::from(stream.unreturned) <= u64::from(stream.window)
+                    || stream.recv == RecvState::Discarding
+            );
+            assert!(stream.send != SendState::Head || stream.queued == 0);
+            assert!(stream.counted || stream.unconsumed == 0);
+            unconsumed += stream.unconsumed;
+            windows += if stream.counted { stream.window as usize } else { 0 };
+            listed += usize::from(stream.listed);
+        }
+        if self.phase != Phase::Closed {
+            assert_eq!(unconsumed, self.inbound.unconsumed);
+            assert_eq!(windows, self.inbound.windows);
+        }
+        assert!(self.bulk.listed() <= 2 * listed + 130, "the lists keep streams that are gone");
+        Audit {
+            in_flight: self.bulk.in_flight(),
+            unreturned: self.inbound.unreturned,
+            unconsumed,
+            windows,
+            queued: self.outbox.pending(),
+        }
+    }
+}

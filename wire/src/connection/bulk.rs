@@ -1,0 +1,271 @@
+//! Bodies: whose turn it is, and how much may be under way.
+//!
+//! The round robin is that of fq_codel (RFC 8290): a stream that was idle has its first turn before those that have been
+//! sending for longer, so a short message does not wait for every long body's quantum; it must then be passed over in the
+//! long list once before it counts as idle again, so it cannot starve them.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Buf;
+
+use crate::frame::{END, FrameType, begin, finish};
+use crate::limits::{
+    BULK_ALONE_BYTES, DATA_CHUNK_BYTES, FLIGHT_BULK_BYTES, FLIGHT_SMALL_BYTES, FRAME_HEADER_BYTES, INLINE_BODY_BYTES,
+    QUANTUM_BYTES,
+};
+use crate::{Event, RequestId};
+
+use super::Connection;
+use super::streams::{SendState, Stream};
+
+#[derive(Debug)]
+pub(super) struct Bulk {
+    /// Streams that were idle.
+    fresh: VecDeque<u64>,
+    /// Streams that take turns.
+    turns: VecDeque<u64>,
+    /// Entries of the lists whose streams are gone.
+    stale: usize,
+    /// DATA bytes sent and not given back.
+    in_flight: u64,
+    /// The most of them that we allow ourselves now.
+    window: u64,
+    /// The most that the peer allows.
+    allowed: u64,
+    /// DATA bytes since the last small frame.
+    alone: u64,
+    /// The next frame waits for flight to be given back.
+    blocked: bool,
+}
+
+impl Default for Bulk {
+    fn default() -> Self {
+        Self {
+            fresh: VecDeque::new(),
+            turns: VecDeque::new(),
+            stale: 0,
+            in_flight: 0,
+            window: FLIGHT_SMALL_BYTES,
+            allowed: FLIGHT_SMALL_BYTES,
+            alone: 0,
+            blocked: false,
+        }
+    }
+}
+
+impl Bulk {
+    pub(super) fn set_allowed(&mut self, bytes: u64) {
+        self.allowed = bytes;
+    }
+
+    /// Small calls are about: what is under way must be little, so that they need not wait long behind it.
+    #[inline]
+    pub(super) fn small_frame_seen(&mut self) {
+        self.alone = 0;
+        self.window = FLIGHT_SMALL_BYTES;
+    }
+
+    fn sent(&mut self, bytes: usize, small: bool) {
+        self.in_flight += bytes as u64;
+        if small {
+            self.small_frame_seen();
+            return;
+        }
+        self.alone = self.alone.saturating_add(bytes as u64);
+        if self.alone >= BULK_ALONE_BYTES {
+            self.window = FLIGHT_BULK_BYTES;
+        }
+    }
+
+    /// The peer received that much. False: more than was sent.
+    pub(super) fn returned(&mut self, bytes: u32) -> bool {
+        self.blocked = false;
+        match self.in_flight.checked_sub(u64::from(bytes)) {
+            Some(left) => {
+                self.in_flight = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// How often a stream stands on the lists.
+    pub(super) fn places(&self, id: u64) -> usize {
+        self.fresh.iter().chain(&self.turns).filter(|listed| **listed == id).count()
+    }
+
+    pub(super) fn listed(&self) -> usize {
+        self.fresh.len() + self.turns.len()
+    }
+
+    fn flight_room(&self) -> u64 {
+        self.window.min(self.allowed).saturating_sub(self.in_flight)
+    }
+
+    pub(super) fn wants_turn(&self) -> bool {
+        !(self.blocked || self.fresh.is_empty() && self.turns.is_empty())
+    }
+
+    /// Puts a stream that has something to send on a list. `fresh`: it has had nothing for a while, rather than no credit.
+    pub(super) fn list(&mut self, id: u64, stream: &mut Stream, fresh: bool) {
+        if stream.listed || !stream.sendable() {
+            return;
+        }
+        stream.listed = true;
+        stream.deficit = QUANTUM_BYTES as isize;
+        if fresh { self.fresh.push_back(id) } else { self.turns.push_back(id) }
+    }
+
+    /// A stream is gone; its place on a list is passed over later, or now if there are many of them.
+    pub(super) fn forget(&mut self, stream: &Stream, streams: &HashMap<u64, Stream, ahash::RandomState>) {
+        if !stream.listed {
+            return;
+        }
+        self.stale += 1;
+        if self.stale > 64 && self.stale * 2 > self.fresh.len() + self.turns.len() {
+            self.fresh.retain(|id| streams.contains_key(id));
+            self.turns.retain(|id| streams.contains_key(id));
+            self.stale = 0;
+        }
+    }
+}
+
+/// How a turn ended.
+enum Turn {
+    /// The stream has nothing more that it may send.
+    Idle,
+    /// Its quantum is used up.
+    Spent,
+    /// The connection may send no more for now.
+    Blocked,
+    /// The driver's buffer is full.
+    Full,
+}
+
+impl Connection {
+    /// Adds DATA and TRAILERS to `out` until it holds about `limit` bytes.
+    pub(super) fn transmit_bulk(&mut self, out: &mut Vec<u8>, limit: usize) {
+        while out.len() < limit && self.bulk.wants_turn() {
+            let from_fresh = !self.bulk.fresh.is_empty();
+            let list = if from_fresh { &self.bulk.fresh } else { &self.bulk.turns };
+            let Some(&id) = list.front() else { return };
+            let Some(stream) = self.streams.get_mut(&id) else {
+                self.bulk.stale = self.bulk.stale.saturating_sub(1);
+                self.bulk.leave(from_fresh);
+                continue;
+            };
+            let turn = take_turn(&mut self.bulk, id, stream, out, limit);
+            match turn {
+                Turn::Blocked | Turn::Full => {}
+                Turn::Spent => {
+                    self.bulk.leave(from_fresh);
+                    self.bulk.turns.push_back(id);
+                }
+                // It must be passed over once more before it is fresh again, if there are others to be starved.
+                Turn::Idle if from_fresh && !self.bulk.turns.is_empty() && !stream.is_over() => {
+                    self.bulk.leave(true);
+                    self.bulk.turns.push_back(id);
+                }
+                Turn::Idle => {
+                    self.bulk.leave(from_fresh);
+                    stream.listed = false;
+                }
+            }
+            self.after_sending(id);
+            if matches!(turn, Turn::Blocked | Turn::Full) {
+                return;
+            }
+        }
+    }
+
+    /// Room for more, or the end of the stream.
+    pub(super) fn after_sending(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.take_writable() {
+            self.tell(id, |token| Event::Writable { id: RequestId(id), token });
+        } else if stream.send == SendState::Ended {
+            self.settle(id);
+        }
+    }
+}
+
+impl Bulk {
+    fn leave(&mut self, from_fresh: bool) {
+        if from_fresh {
+            self.fresh.pop_front()
+        } else {
+            self.turns.pop_front()
+        };
+    }
+}
+
+fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut Vec<u8>, limit: usize) -> Turn {
+    loop {
+        if !stream.sendable() {
+            return Turn::Idle;
+        }
+        if stream.deficit <= 0 {
+            stream.deficit += QUANTUM_BYTES as isize;
+            return Turn::Spent;
+        }
+        if out.len() >= limit {
+            return Turn::Full;
+        }
+        let before = out.len();
+        if stream.queued == 0 {
+            put_end(id, stream, out);
+        } else {
+            let credit = usize::try_from(stream.credit).unwrap_or(usize::MAX);
+            let bytes = stream.queued.min(DATA_CHUNK_BYTES).min(credit);
+            if bulk.flight_room() < bytes as u64 {
+                // Waiting for a whole chunk's room keeps frames large. Room comes: less than the window is under way
+                // for ever only if the peer holds back less than it may (limits.rs asserts it).
+                bulk.blocked = true;
+                return Turn::Blocked;
+            }
+            let last = bytes == stream.queued;
+            let end = last && stream.send == SendState::Ending && stream.trailers.is_none();
+            put_data(id, stream, bytes, end, out);
+            bulk.sent(bytes, last && !end && bytes <= INLINE_BODY_BYTES);
+        }
+        stream.deficit -= (out.len() - before) as isize;
+    }
+}
+
+fn put_data(id: u64, stream: &mut Stream, bytes: usize, end: bool, out: &mut Vec<u8>) {
+    out.reserve(FRAME_HEADER_BYTES + bytes);
+    let at = begin(out, FrameType::Data, if end { END } else { 0 }, id);
+    let mut left = bytes;
+    while left > 0
+        && let Some(front) = stream.queue.front_mut()
+    {
+        let part = left.min(front.len());
+        out.extend_from_slice(&front[..part]);
+        left -= part;
+        if part == front.len() {
+            stream.queue.pop_front();
+        } else {
+            front.advance(part);
+        }
+    }
+    finish(out, at);
+    stream.queued -= bytes;
+    stream.credit -= bytes as u64;
+    if end {
+        stream.send = SendState::Ended;
+    }
+}
+
+/// Nothing is queued any more: the trailers, or an empty DATA with END.
+fn put_end(id: u64, stream: &mut Stream, out: &mut Vec<u8>) {
+    let trailers = stream.trailers.take();
+    let kind = if trailers.is_some() { FrameType::Trailers } else { FrameType::Data };
+    let at = begin(out, kind, END, id);
+    out.extend_from_slice(trailers.as_deref().unwrap_or_default());
+    finish(out, at);
+    stream.send = SendState::Ended;
+}

@@ -1,0 +1,122 @@
+//! What waits for the driver.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::{CloseReason, Event, Hello, RequestId, Token};
+
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    hello: Option<Hello>,
+    queue: VecDeque<Event>,
+    closed: Option<CloseReason>,
+    /// How many were ever queued and taken out: the number of an event is its place in this count.
+    pushed: u64,
+    polled: u64,
+    /// Streams that the driver ended while events of them were waiting; those are passed over. Emptied with the queue, and never longer than it.
+    muted: HashSet<u64, ahash::RandomState>,
+    /// Tokens that were set while events waited, which may be of those streams. Emptied with the queue.
+    tokens: HashMap<u64, Token, ahash::RandomState>,
+}
+
+impl Events {
+    pub(super) fn hello(&mut self, hello: Hello) {
+        self.hello = Some(hello);
+    }
+
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        self.closed = Some(reason);
+    }
+
+    /// Queues an event and gives its number.
+    pub(super) fn push(&mut self, event: Event) -> u64 {
+        self.queue.push_back(event);
+        self.pushed += 1;
+        self.pushed
+    }
+
+    /// Whether the event of that number was taken by the driver.
+    pub(super) fn is_polled(&self, number: u64) -> bool {
+        number <= self.polled
+    }
+
+    /// Passes over the waiting events of a stream, the last of which has that number.
+    pub(super) fn mute(&mut self, id: u64, last: u64) {
+        if !self.is_polled(last) {
+            self.muted.insert(id);
+        }
+    }
+
+    /// Drops all that wait, since no driver ever accepted the peer.
+    pub(super) fn clear(&mut self) {
+        self.polled = self.pushed;
+        self.queue.clear();
+        self.muted.clear();
+        self.tokens.clear();
+    }
+
+    /// Events of that stream which wait already shall have the token too.
+    pub(super) fn set_token(&mut self, id: u64, token: Token) {
+        if !self.queue.is_empty() {
+            self.tokens.insert(id, token);
+        }
+    }
+
+    /// The next one. `streams`: whether events of streams may be given out yet.
+    pub(super) fn poll(&mut self, streams: bool) -> Option<Event> {
+        if let Some(hello) = self.hello.take() {
+            return Some(Event::Hello(hello));
+        }
+        if streams {
+            while let Some(mut event) = self.queue.pop_front() {
+                self.polled += 1;
+                if self.muted.is_empty() || !event.stream().is_some_and(|id| self.muted.contains(&id.0)) {
+                    if !self.tokens.is_empty() {
+                        self.put_token(&mut event);
+                    }
+                    return Some(event);
+                }
+            }
+            self.muted.clear();
+            self.tokens.clear();
+        }
+        self.closed.take().map(Event::Closed)
+    }
+
+    fn put_token(&self, event: &mut Event) {
+        let Some(late) = event.stream().and_then(|id| self.tokens.get(&id.0)) else { return };
+        match event {
+            Event::Hello(_) | Event::Draining { .. } | Event::Closed(_) | Event::Request { .. } => {}
+            Event::Response { token, .. }
+            | Event::Data { token, .. }
+            | Event::Trailers { token, .. }
+            | Event::Writable { token, .. }
+            | Event::Cancelled { token, .. }
+            | Event::Nack { token, .. }
+            | Event::Error { token, .. }
+            | Event::Lost { token, .. } => *token = *late,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.hello.is_none() && self.closed.is_none() && self.queue.is_empty()
+    }
+}
+
+impl Event {
+    /// The stream that the event is about.
+    #[must_use]
+    pub fn stream(&self) -> Option<RequestId> {
+        match self {
+            Self::Hello(_) | Self::Draining { .. } | Self::Closed(_) => None,
+            Self::Request { id, .. }
+            | Self::Response { id, .. }
+            | Self::Data { id, .. }
+            | Self::Trailers { id, .. }
+            | Self::Writable { id, .. }
+            | Self::Cancelled { id, .. }
+            | Self::Nack { id, .. }
+            | Self::Error { id, .. }
+            | Self::Lost { id, .. } => Some(*id),
+        }
+    }
+}
