@@ -1,0 +1,258 @@
+//! The one connection to etcd that everything shares: to one member at a time, on to the next when it fails.
+//!
+//! ```text
+//!   ┌──> Trying ── a member answers ──> Session ── somebody found it dead ──┐
+//!   │      └── all failed: Disconnected is told, wait (full jitter) ──┐     │
+//!   └────────────────────────────────<────────────────────────────────┴──<──┘
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity as TlsIdentity, TlsOptions};
+use tokio::sync::{mpsc, watch};
+
+use super::failure::{Failure, within};
+use crate::backoff::Backoff;
+use crate::keys;
+use crate::source::{Change, EtcdOptions, RegistryError};
+
+/// Connecting, logging in and the first answer, each.
+const CONNECT_BOUND: Duration = Duration::from_secs(3);
+/// A ping after so long a silence; etcd cuts off who pings more often than every 5 s.
+const PING_AFTER: Duration = Duration::from_secs(6);
+/// The connection is dead without an answer to it for so long.
+const PING_BOUND: Duration = Duration::from_secs(3);
+const BACKOFF_BASE: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A session shorter than this was no success: the waits go on growing.
+const STEADY_AFTER: Duration = Duration::from_secs(5);
+
+const _: () = assert!(PING_AFTER.as_millis() > 5_000);
+
+/// What tells one cluster, in one state, from another. Zero and `None` where it may not be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) cluster: u64,
+    pub(super) revision: i64,
+    /// Value and revision of creation of the key that marks the cluster.
+    pub(super) marker: Option<(Vec<u8>, i64)>,
+}
+
+impl Identity {
+    /// Whether `now` is another cluster than this one, or this one emptied or restored.
+    pub(super) fn was_replaced_by(&self, now: &Identity) -> bool {
+        let another = self.cluster != 0 && now.cluster != 0 && self.cluster != now.cluster;
+        let backwards = now.revision != 0 && now.revision < self.revision;
+        // A marker that was deleted by hand and written again looks like a new cluster: a listing more, nothing worse.
+        let marked = self.marker.is_some() && now.revision != 0 && self.marker != now.marker;
+        another || backwards || marked
+    }
+}
+
+/// A connection to one member that has answered.
+pub(super) struct Session {
+    pub(super) number: u64,
+    pub(super) client: Client,
+    pub(super) identity: Identity,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("number", &self.number)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the tasks that use the connection hold of it.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) session: watch::Receiver<Option<Arc<Session>>>,
+    failed: Arc<watch::Sender<(u64, String)>>,
+}
+
+impl Link {
+    /// Says that a session is dead; every user of it hears so.
+    pub(super) fn fail(&self, session: &Session, error: &str) {
+        self.failed.send_if_modified(|failed| {
+            let news = failed.0 < session.number;
+            if news {
+                *failed = (session.number, error.to_owned());
+            }
+            news
+        });
+    }
+
+    /// Returns when `number` is not the session any more. `Err`: there will be none.
+    pub(super) async fn ended(&mut self, number: u64) -> Result<(), Ended> {
+        let over = |session: &Option<Arc<Session>>| session.as_ref().is_none_or(|session| session.number != number);
+        self.session.wait_for(over).await.map(|_| ()).map_err(|_| Ended)
+    }
+}
+
+/// The source was dropped.
+#[derive(Debug)]
+pub(super) struct Ended;
+
+/// How to reach the members. No `Debug`: the options hold the password.
+pub(super) struct Members {
+    /// With `http://` or `https://`.
+    urls: Vec<String>,
+    options: ConnectOptions,
+    /// The key that marks the cluster.
+    marker: String,
+    /// What the keys of all services begin with.
+    services: String,
+}
+
+impl Members {
+    /// # Errors
+    /// When the options contradict each other.
+    pub(super) fn new(address: &super::Address<'_>, options: &EtcdOptions) -> Result<Self, RegistryError> {
+        let invalid = |reason: &str| RegistryError::Invalid(format!("etcd: {reason}"));
+        let tls = address.tls || options.ca_pem.is_some() || options.cert_pem.is_some();
+        let mut connect = ConnectOptions::new()
+            .with_keep_alive(PING_AFTER, PING_BOUND)
+            // Without a stream open, etcd takes any ping as an offence. There is always a stream open: see follow.rs.
+            .with_keep_alive_while_idle(false)
+            .with_connect_timeout(CONNECT_BOUND)
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        let user = options.user.as_ref().or(address.user.as_ref());
+        let password = options.password.as_deref().or(address.password.as_ref().map(|password| password.reveal()));
+        match (user, password) {
+            (Some(user), Some(password)) => connect = connect.with_user(user, password),
+            (Some(_), None) => return Err(invalid("a user without a password")),
+            (None, Some(_)) => return Err(invalid("a password without a user")),
+            (None, None) => {}
+        }
+        if tls {
+            let mut config = TlsOptions::new();
+            if let Some(ca) = &options.ca_pem {
+                config = config.ca_certificate(Certificate::from_pem(ca));
+            }
+            match (&options.cert_pem, &options.key_pem) {
+                (Some(cert), Some(key)) => config = config.identity(TlsIdentity::from_pem(cert, key)),
+                (None, None) => {}
+                _ => return Err(invalid("a certificate and its key are given together")),
+            }
+            connect = connect.with_tls(config);
+        } else if options.key_pem.is_some() {
+            return Err(invalid("a certificate and its key are given together"));
+        }
+        let scheme = if tls { "https" } else { "http" };
+        let urls = address.endpoints.iter().map(|endpoint| format!("{scheme}://{endpoint}")).collect();
+        Ok(Members {
+            urls,
+            options: connect,
+            marker: keys::cluster(address.prefix),
+            services: keys::services(address.prefix),
+        })
+    }
+
+    async fn connect(&self, url: &str, number: u64) -> Result<Session, Failure> {
+        let client = within(CONNECT_BOUND, "connecting", Client::connect([url], Some(self.options.clone()))).await?;
+        // With no user `connect` has not connected to anything yet: only an answer counts.
+        let mut kv = client.kv_client();
+        let mut asked = within(CONNECT_BOUND, "the first answer", kv.get(self.marker.as_str(), None)).await;
+        if is_denied(&asked) {
+            // A role may be for the services alone; all that is wanted then is the header of an answer.
+            let one = GetOptions::new().with_prefix().with_limit(1).with_keys_only();
+            asked = within(CONNECT_BOUND, "the first answer", kv.get(self.services.as_str(), Some(one))).await;
+        }
+        let identity = match asked {
+            Ok(answer) => Identity {
+                cluster: answer.header().map_or(0, |header| header.cluster_id()),
+                revision: answer.header().map_or(0, |header| header.revision()),
+                marker: answer
+                    .kvs()
+                    .first()
+                    .filter(|kv| kv.key() == self.marker.as_bytes())
+                    .map(|kv| (kv.value().to_vec(), kv.create_revision())),
+            },
+            // Then it is a role for single services. They will see for themselves.
+            denied if is_denied(&denied) => Identity::default(),
+            Err(failure) => return Err(failure),
+        };
+        Ok(Session { number, client, identity })
+    }
+}
+
+fn is_denied<T>(asked: &Result<T, Failure>) -> bool {
+    matches!(asked, Err(Failure::Refused(reason)) if reason.contains("permission denied"))
+}
+
+/// Starts the task that keeps a session; it ends when every [`Link`] is dropped.
+pub(super) fn start(members: Members, changes: mpsc::UnboundedSender<Change>) -> Link {
+    let (sessions, session) = watch::channel(None);
+    let (failed, failures) = watch::channel((0, String::new()));
+    tokio::spawn(run(members, sessions, failures, changes));
+    Link { session, failed: Arc::new(failed) }
+}
+
+async fn run(
+    members: Members,
+    sessions: watch::Sender<Option<Arc<Session>>>,
+    mut failures: watch::Receiver<(u64, String)>,
+    changes: mpsc::UnboundedSender<Change>,
+) {
+    let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX);
+    // Each sidecar begins somewhere else, so that the members share the load.
+    let mut at = usize::try_from(crate::names::random_u64() % members.urls.len() as u64).unwrap_or(0);
+    let mut number = 0;
+    let mut failed_in_a_row = 0;
+    let mut connected = None;
+    loop {
+        number += 1;
+        let url = &members.urls[at];
+        let opened = tokio::select! {
+            opened = members.connect(url, number) => opened,
+            () = sessions.closed() => return,
+        };
+        let error = match opened {
+            Ok(session) => {
+                failed_in_a_row = 0;
+                if connected != Some(true) {
+                    connected = Some(true);
+                    tracing::info!(%url, revision = session.identity.revision, "etcd is reached");
+                    let _ = changes.send(Change::Connected);
+                }
+                let since = Instant::now();
+                sessions.send_replace(Some(Arc::new(session)));
+                let failed = tokio::select! {
+                    failed = failures.wait_for(|failed| failed.0 >= number) => failed.map(|failed| failed.1.clone()),
+                    () = sessions.closed() => return,
+                };
+                sessions.send_replace(None);
+                let Ok(error) = failed else { return };
+                if since.elapsed() >= STEADY_AFTER {
+                    backoff.reset();
+                }
+                tracing::info!(%url, %error, "the connection to etcd failed");
+                // Another member, or this one anew, may answer at once: nobody needs to hear of it.
+                error
+            }
+            Err(failure) => {
+                failed_in_a_row += 1;
+                failure.text()
+            }
+        };
+        at = (at + 1) % members.urls.len();
+        if failed_in_a_row == 0 || failed_in_a_row % members.urls.len() != 0 {
+            // The first look at another member waits only as long as keeps a fleet apart.
+            tokio::time::sleep(BACKOFF_BASE.mul_f64(fastrand::f64())).await;
+            continue;
+        }
+        if connected != Some(false) {
+            connected = Some(false);
+            tracing::warn!(%url, %error, "etcd is not reached: going on with what is known");
+            let _ = changes.send(Change::Disconnected { error });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = sessions.closed() => return,
+        }
+    }
+}
