@@ -1,0 +1,400 @@
+//! The only place that builds and joins everything. Runs on the main thread: that is the control thread, for discovery,
+//! the admin port, certificates and the shutdown; the workers carry the calls.
+
+use std::fmt;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use registry::{Endpoint, EndpointKey, InstanceId, RegistryUrl, ServiceName, Source, Table};
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::Instant;
+
+use crate::admin::{self, AdminState, Readiness};
+use crate::config::{AppAddress, Config, Loaded};
+use crate::discovery::{self, Follower, View};
+use crate::drain::Ending;
+use crate::error::ErrorCode;
+use crate::ingress::listener;
+use crate::logging::{self, Handle};
+use crate::metrics::Metrics;
+use crate::tls::{SpiffeId, Tls, TlsErrorKind};
+use crate::upstream::app_pool::AppPool;
+use crate::worker::{Common, Listening, Workers};
+use crate::wrapper;
+
+/// How often the app is asked whether it is up, before it is registered.
+const ASK_APP: Duration = Duration::from_millis(50);
+/// How often the log says that it is still not.
+const REMIND: Duration = Duration::from_secs(10);
+/// Exit code of a start that failed.
+const FAILED: u8 = 1;
+
+/// Why the sidecar did not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn cannot(what: impl fmt::Display, error: impl fmt::Display) -> StartError {
+    StartError(format!("{what}: {error}"))
+}
+
+/// Runs the sidecar to its end.
+pub fn run(loaded: Loaded) -> ExitCode {
+    let log = match logging::init(&loaded.config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "pillion: logging: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    raise_descriptor_limit();
+    let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, serve(loaded, log.clone())),
+        Err(error) => Err(cannot("the runtime", error)),
+    };
+    let code = match result {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error}");
+            FAILED
+        }
+    };
+    // The last handle: what is queued for stderr is written before the process ends.
+    drop(log);
+    ExitCode::from(code)
+}
+
+/// Connections are descriptors: use as many as the hard limit allows.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// The bound sockets.
+struct Listeners {
+    outbound: std::net::TcpListener,
+    doors: Vec<Listening>,
+    inbound: Option<std::net::TcpListener>,
+    admin: std::net::TcpListener,
+    outbound_address: SocketAddr,
+    inbound_address: Option<SocketAddr>,
+    admin_address: SocketAddr,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Listeners, StartError> {
+        let bind = |what: &str, address: SocketAddr| {
+            let listener = listener::bind(address).map_err(|error| cannot(format!("{what} {address}"), error))?;
+            let bound = listener.local_addr().map_err(|error| cannot(what, error))?;
+            tracing::info!(address = %bound, "listening: {what}");
+            Ok::<_, StartError>((listener, bound))
+        };
+        let (outbound, outbound_address) = bind("listen.outbound", config.listen.outbound)?;
+        let (admin, admin_address) = bind("listen.admin", config.listen.admin)?;
+        let mut doors = Vec::new();
+        for door in &config.outbound {
+            let (listener, _) = bind(&format!("[[outbound]] {}", door.service), door.listen)?;
+            doors.push(Listening::Outbound(listener, Some(Arc::new(door.clone()))));
+        }
+        // A client-only sidecar takes no calls: it needs no port for them.
+        let inbound = match config.app {
+            Some(_) => Some(bind("listen.inbound", config.listen.inbound)?),
+            None => None,
+        };
+        let (inbound, inbound_address) = inbound.unzip();
+        Ok(Listeners { outbound, doors, inbound, admin, outbound_address, inbound_address, admin_address })
+    }
+}
+
+async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
+    let shown = loaded.to_json();
+    let mut config = loaded.config;
+    let tls = load_identity(&mut config)?;
+    let config = Arc::new(config);
+    let metrics = Metrics::new();
+    metrics.declare_errors(ErrorCode::ALL.iter().map(|code| code.as_str()));
+    for kind in TlsErrorKind::ALL {
+        // From the first scrape on at 0, so that the first failure shows as an increase.
+        metrics.handshake_failed(kind.as_str()).inc_by(0);
+    }
+    let listeners = Listeners::bind(&config)?;
+    let (view, inbox) = View::new();
+    let readiness = Readiness::new();
+
+    let instance = InstanceId::generate();
+    let (changes_in, changes) = mpsc::unbounded_channel();
+    let source = registry::open(&config.registry, registry_options(&config, &instance)?, changes_in)
+        .map_err(|error| cannot(format!("registry {}", config.registry), error))?;
+    let table = load_table(config.discovery.snapshot.as_deref());
+    let from_disk = !table.services.is_empty();
+    let (follower, following) = discovery::run(
+        Arc::clone(&view),
+        inbox,
+        Arc::clone(&source),
+        changes,
+        table,
+        Arc::clone(&config),
+        Arc::clone(&metrics),
+    );
+    spawn_local(following);
+
+    let inbound_calls = Arc::new(AtomicUsize::new(0));
+    let outbound_calls = Arc::new(AtomicUsize::new(0));
+    let common = Common {
+        config: Arc::clone(&config),
+        view: Arc::clone(&view),
+        metrics: Arc::clone(&metrics),
+        tls: tls.clone(),
+        wire: wire_config(&config, &instance),
+        inbound_calls: Arc::clone(&inbound_calls),
+        outbound_calls: Arc::clone(&outbound_calls),
+    };
+    let workers = Workers::start(&common).map_err(|error| cannot("worker threads", error))?;
+    let (outbound_address, admin_address) = (listeners.outbound_address, listeners.admin_address);
+    workers.listen(Listening::Outbound(listeners.outbound, None));
+    listeners.doors.into_iter().for_each(|door| workers.listen(door));
+    if let Some(inbound) = listeners.inbound {
+        workers.listen(Listening::Inbound(inbound));
+    }
+    if let Some(tls) = &tls {
+        watch_identity(tls, &metrics);
+    }
+    watch_readiness(&readiness, &config, follower.clone(), from_disk);
+    readiness.set("listeners", Ok(()));
+    let state = AdminState::new(Arc::clone(&metrics), Arc::clone(&readiness), shown, log, &config, table_shower(&view));
+    spawn_local(admin::serve(listeners.admin, Arc::new(state)));
+
+    if let (Some(app), Some(service), Some(inbound)) = (&config.app, &config.service, listeners.inbound_address) {
+        let endpoint = own_endpoint(&config, service, &instance, advertised(&config, inbound)?);
+        spawn_local(register_when_up(app.clone(), Arc::clone(&source), endpoint));
+    }
+    tracing::info!(
+        service = config.service.as_ref().map_or("-", |name| name.as_str()),
+        %instance,
+        registry = %config.registry,
+        mutual_tls = tls.is_some(),
+        version = env!("CARGO_PKG_VERSION"),
+        "pillion runs"
+    );
+
+    let ending = Ending { config: &config, source, workers, metrics, readiness, inbound_calls, outbound_calls };
+    if config.command.is_empty() {
+        ending.run_alone().await.map_err(|error| cannot("signals", error))
+    } else {
+        let told = wrapper::Told { outbound: outbound_address, admin: admin_address };
+        ending.run_wrapper(told, follower).await.map_err(|error| cannot("the wrapped command", error))
+    }
+}
+
+/// Loads the identity and settles who we are.
+fn load_identity(config: &mut Config) -> Result<Option<Arc<Tls>>, StartError> {
+    let Some(dir) = &config.identity else {
+        tracing::warn!("--insecure: sidecars speak plaintext and believe whoever calls; for laptops only");
+        return Ok(None);
+    };
+    let tls = Tls::load(dir).map_err(|error| cannot("identity", error))?;
+    let identity = tls.identity();
+    for warning in identity.warnings(std::time::SystemTime::now()) {
+        tracing::warn!("{warning}");
+    }
+    let SpiffeId { service, .. } = &identity.id;
+    match &config.service {
+        Some(name) if name != service => {
+            return Err(StartError(format!(
+                "identity: {} is a certificate of '{service}', but --service is '{name}': issue one with 'pillionctl ca issue --service {name}'",
+                dir.display()
+            )));
+        }
+        Some(_) => {}
+        None => config.service = Some(service.clone()),
+    }
+    Ok(Some(tls))
+}
+
+fn watch_identity(tls: &Arc<Tls>, metrics: &Arc<Metrics>) {
+    let expiry = |metrics: &Metrics, at: std::time::SystemTime| {
+        let seconds = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        metrics.certificate_expiry.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    };
+    expiry(metrics, tls.identity().not_after);
+    let metrics = Arc::clone(metrics);
+    spawn_local(Arc::clone(tls).watch(move |result| match result {
+        Ok(identity) => {
+            metrics.certificate_reload("ok").inc();
+            expiry(&metrics, identity.not_after);
+            tracing::info!(id = %identity.id, serial = %identity.serial, "a new certificate is in use");
+        }
+        Err(error) => {
+            metrics.certificate_reload("error").inc();
+            tracing::error!(%error, "the identity directory cannot be used; the certificate in use stays");
+        }
+    }));
+}
+
+fn registry_options(config: &Config, instance: &InstanceId) -> Result<registry::Options, StartError> {
+    let read = |path: &Option<std::path::PathBuf>| match path {
+        None => Ok(None),
+        Some(path) => {
+            std::fs::read(path).map(Some).map_err(|error| cannot(format!("[etcd] {}", path.display()), error))
+        }
+    };
+    let password = read(&config.etcd.password_file)?
+        .map(String::from_utf8)
+        .transpose()
+        .map_err(|_| StartError("[etcd] password_file is not text".into()))?
+        .map(|text| text.trim_end_matches(['\n', '\r']).to_owned());
+    let static_endpoints = config
+        .endpoint
+        .iter()
+        .map(|entry| {
+            let key =
+                EndpointKey { service: entry.service.clone(), version: entry.version.clone(), address: entry.address };
+            let mut endpoint = Endpoint::new(key, instance.clone());
+            endpoint.secure = !config.insecure;
+            endpoint
+        })
+        .collect();
+    Ok(registry::Options {
+        lease_ttl: config.discovery.lease,
+        reconcile: config.discovery.reconcile,
+        etcd: registry::EtcdOptions {
+            user: config.etcd.user.clone(),
+            password,
+            ca_pem: read(&config.etcd.ca)?,
+            cert_pem: read(&config.etcd.cert)?,
+            key_pem: read(&config.etcd.key)?,
+        },
+        static_endpoints,
+    })
+}
+
+/// The table of the last run. A file that cannot be read is no reason not to start.
+fn load_table(path: Option<&Path>) -> Table {
+    let Some(path) = path else { return Table::default() };
+    match registry::load(path) {
+        Ok(Some(table)) => {
+            tracing::info!(path = %path.display(), services = table.services.len(), "the table of the last run is loaded");
+            table
+        }
+        Ok(None) => Table::default(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the saved table cannot be used; starting without");
+            Table::default()
+        }
+    }
+}
+
+fn wire_config(config: &Config, instance: &InstanceId) -> wire::Config {
+    wire::Config {
+        hello: wire::Hello {
+            service: config.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+            version: config.version.to_string(),
+            instance: instance.to_string(),
+            revision: 0,
+            agent: concat!("pillion/", env!("CARGO_PKG_VERSION")).to_owned(),
+        },
+        max_concurrent: u32::try_from(config.limits.calls).unwrap_or(u32::MAX),
+        max_head_bytes: config.limits.header_bytes + wire::limits::HEAD_OWN_BYTES,
+        memory_budget: config.limits.channel_memory,
+        ..wire::Config::default()
+    }
+}
+
+fn own_endpoint(config: &Config, service: &ServiceName, instance: &InstanceId, address: SocketAddr) -> Endpoint {
+    let key = EndpointKey { service: service.clone(), version: config.version.clone(), address };
+    let mut endpoint = Endpoint::new(key, instance.clone());
+    endpoint.secure = !config.insecure;
+    endpoint
+}
+
+/// The address that others are told: the configured one, else the bound one; for a wildcard the address from which the
+/// registry is reached.
+fn advertised(config: &Config, bound: SocketAddr) -> Result<SocketAddr, StartError> {
+    if let Some(address) = config.listen.advertise {
+        return Ok(address);
+    }
+    if !bound.ip().is_unspecified() {
+        return Ok(bound);
+    }
+    let ip = match &config.registry {
+        RegistryUrl::Etcd { endpoints, .. } => outgoing_ip(&endpoints[0]).map_err(|error| {
+            StartError(format!(
+                "no route to the registry ({error}), so the own address is unknown: give --advertise IP:PORT"
+            ))
+        })?,
+        RegistryUrl::File { .. } | RegistryUrl::Static => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    Ok(SocketAddr::new(ip, bound.port()))
+}
+
+/// The local address from which `target` is reached. Connecting a UDP socket sends nothing: it only asks the routing table.
+fn outgoing_ip(target: &str) -> std::io::Result<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(target)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Registers once the app accepts connections: a record that leads to a closed port helps nobody.
+async fn register_when_up(app: AppAddress, source: Arc<dyn Source>, endpoint: Endpoint) {
+    let mut remind = Instant::now();
+    while !AppPool::probe(&app, REMIND).await {
+        if Instant::now() >= remind {
+            tracing::info!(%app, "waiting for the app to accept connections, to register it");
+            remind = Instant::now() + REMIND;
+        }
+        tokio::time::sleep(ASK_APP).await;
+    }
+    source.register(endpoint);
+}
+
+fn watch_readiness(readiness: &Arc<Readiness>, config: &Config, follower: Follower, from_disk: bool) {
+    readiness.set("table", Err("the prefetched services are not known yet".into()));
+    let ready = Arc::clone(readiness);
+    let mut loaded = follower.loaded;
+    spawn_local(async move {
+        if loaded.wait_for(|loaded| *loaded).await.is_ok() {
+            ready.set("table", Ok(()));
+        }
+    });
+    // With a table from disk the sidecar serves though the registry is down; its own record then follows later.
+    if config.app.is_none() || from_disk {
+        return;
+    }
+    let ready = Arc::clone(readiness);
+    let app = config.app.as_ref().map(ToString::to_string).unwrap_or_default();
+    ready.set(
+        "registered",
+        Err(format!("not registered yet: is the registry up, and does the app accept connections at {app}?")),
+    );
+    let mut registered = follower.registered;
+    spawn_local(async move {
+        if registered.wait_for(|registered| *registered).await.is_ok() {
+            ready.set("registered", Ok(()));
+        }
+    });
+}
+
+fn table_shower(view: &Arc<View>) -> admin::TableSource {
+    let view = Arc::clone(view);
+    Box::new(move || view.load().to_json())
+}

@@ -1,0 +1,85 @@
+//! The one internal form of a request and its answer. Doors make a [`Call`] and render a [`Reply`]; nothing between them
+//! knows which protocol the caller or the app speaks.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use registry::Version;
+use wire::{Headers, RequestHead, ResponseHead};
+
+use crate::error::Error;
+
+/// A call on its way from a caller to a service.
+#[derive(Debug)]
+pub struct Call {
+    /// Service, method, path, headers, trace: what travels. Its `timeout` and `attempt` are set anew for each attempt.
+    pub head: RequestHead,
+    /// The version asked for; `None`: any.
+    pub version: Option<Version>,
+    /// When the caller gives up; `None`: it said nothing.
+    pub deadline: Option<Instant>,
+    /// The call may be sent again even when it may have run (RFC 9110, 9.2.1: safe methods).
+    pub safe: bool,
+    /// The arguments.
+    pub body: Body,
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status and headers.
+    pub head: ResponseHead,
+    /// The result.
+    pub body: Body,
+}
+
+/// A message body.
+pub enum Body {
+    /// All of it is here (and small); it can be sent twice.
+    Whole(Bytes),
+    /// It arrives bit by bit.
+    Stream(Pin<Box<dyn BodyStream>>),
+}
+
+/// A part of a streamed body.
+#[derive(Debug)]
+pub enum Part {
+    /// Bytes, never empty.
+    Data(Bytes),
+    /// Trailer fields; the last part.
+    Trailers(Headers),
+}
+
+/// The source of a streamed body.
+pub trait BodyStream {
+    /// The next part; `None` after the last. Asking for a part says that the one before has been passed on.
+    fn poll_part(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>>;
+}
+
+impl Body {
+    /// A body of no bytes.
+    pub const EMPTY: Body = Body::Whole(Bytes::new());
+
+    /// Wraps a source.
+    pub fn stream(source: impl BodyStream + 'static) -> Body {
+        Body::Stream(Box::pin(source))
+    }
+}
+
+/// The next part of a streamed body.
+pub async fn next_part(source: &mut Pin<Box<dyn BodyStream>>) -> Option<Result<Part, Error>> {
+    poll_fn(|cx| source.as_mut().poll_part(cx)).await
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
+            Body::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}

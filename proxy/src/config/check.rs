@@ -1,0 +1,180 @@
+//! The rules over several values at once. What one value alone may be is its codec's business.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use super::{
+    Config, RegistryUrl,
+    load::Origins,
+    problem::{Place, Problem},
+};
+
+/// Appends everything that contradicts itself.
+pub(super) fn check(config: &Config, origins: &Origins, problems: &mut Vec<Problem>) {
+    let mut rules = Rules { config, origins, problems };
+    rules.names();
+    rules.security();
+    rules.addresses();
+    rules.timeouts();
+    rules.registry();
+}
+
+struct Rules<'a> {
+    config: &'a Config,
+    origins: &'a Origins,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Rules<'_> {
+    fn wrong(&mut self, key: &str, message: impl Into<String>) {
+        let place = self.origins.place(key);
+        self.wrong_at(place, message);
+    }
+
+    fn wrong_at(&mut self, place: Place, message: impl Into<String>) {
+        self.problems.push(Problem { place, message: message.into(), meant: None });
+    }
+
+    fn names(&mut self) {
+        let config = self.config;
+        // With an identity the name stands in the certificate.
+        if config.app.is_some() && !self.origins.given("service") && config.identity.is_none() {
+            self.wrong("app", "an app is given but no service name: set `service` (--service, PILLION_SERVICE)");
+        }
+        if !self.origins.given("app") && config.listen.advertise.is_some() {
+            self.wrong("listen.advertise", "an address is advertised for an app, but no `app` is given");
+        }
+    }
+
+    fn security(&mut self) {
+        match (&self.config.identity, self.config.insecure) {
+            (Some(_), true) => {
+                // Points at the one that was added last: the word that switches security off.
+                self.wrong("insecure", "`identity` and `insecure` exclude each other: remove one");
+            }
+            (None, false) => self.wrong_at(
+                Place::Nowhere,
+                "no `identity` (--identity DIR, PILLION_IDENTITY) is given; on a laptop, without mutual TLS: --insecure",
+            ),
+            _ => {}
+        }
+    }
+
+    fn addresses(&mut self) {
+        let config = self.config;
+        let doors: Vec<(String, SocketAddr, Place)> = config
+            .outbound
+            .iter()
+            .enumerate()
+            .map(|(index, door)| {
+                let place = self.origins.outbound.get(index).cloned().unwrap_or(Place::Nowhere);
+                (format!("the door to `{}`", door.service), door.listen, place)
+            })
+            .collect();
+        let mut listeners = vec![
+            ("`listen.inbound`".to_owned(), config.listen.inbound, self.origins.place("listen.inbound")),
+            ("`listen.outbound`".to_owned(), config.listen.outbound, self.origins.place("listen.outbound")),
+            ("`listen.admin`".to_owned(), config.listen.admin, self.origins.place("listen.admin")),
+        ];
+        listeners.extend(doors);
+
+        // All but the first are for the own app.
+        if !config.listen.allow_remote {
+            for (name, address, place) in &listeners[1..] {
+                if !address.ip().is_loopback() {
+                    self.wrong_at(
+                        place.clone(),
+                        format!(
+                            "{name} on {address} could be reached from other hosts: bind a loopback address, \
+                             or set `listen.allow_remote = true`"
+                        ),
+                    );
+                }
+            }
+        }
+
+        // Port by port, so that ten thousand doors are not compared each with each.
+        let mut by_port = std::collections::BTreeMap::<u16, Vec<usize>>::new();
+        for (index, (name, address, place)) in listeners.iter().enumerate() {
+            if address.port() == 0 {
+                continue;
+            }
+            let same_port = by_port.entry(address.port()).or_default();
+            if let Some(other) = same_port.iter().find(|other| collide(listeners[**other].1, *address)) {
+                let message = format!("{name} listens on {address}, where {} listens already", listeners[*other].0);
+                let nearer = if *place == Place::Nowhere { &listeners[*other].2 } else { place };
+                self.wrong_at(nearer.clone(), message);
+            }
+            same_port.push(index);
+        }
+
+        if let Some(advertise) = config.listen.advertise
+            && (advertise.ip().is_unspecified() || advertise.port() == 0)
+        {
+            self.wrong(
+                "listen.advertise",
+                format!("{advertise} cannot be advertised: other hosts need an address and a port they can reach"),
+            );
+        }
+    }
+
+    fn timeouts(&mut self) {
+        let timeouts = &self.config.timeouts;
+        if timeouts.response == Duration::ZERO {
+            return;
+        }
+        let connects = [("timeouts.connect", timeouts.connect), ("timeouts.app_connect", timeouts.app_connect)];
+        if let Some((longer, _)) = connects.into_iter().find(|(_, connect)| timeouts.response < *connect) {
+            let key = if self.origins.given("timeouts.response") { "timeouts.response" } else { longer };
+            self.wrong(key, format!("`timeouts.response` would always pass before `{longer}`"));
+        }
+    }
+
+    fn registry(&mut self) {
+        let config = self.config;
+        if !self.origins.given("registry") {
+            self.wrong_at(
+                Place::Nowhere,
+                "no `registry` is given (--registry URL, PILLION_REGISTRY): etcd://HOST:2379, file:///DIR or static",
+            );
+            return;
+        }
+        if self.origins.refused.contains("registry") {
+            return;
+        }
+        let etcd = &config.etcd;
+        match (&etcd.cert, &etcd.key) {
+            (Some(_), None) => self.wrong("etcd.cert", "a client certificate needs its `etcd.key`"),
+            (None, Some(_)) => self.wrong("etcd.key", "a key needs its certificate, `etcd.cert`"),
+            _ => {}
+        }
+        if !matches!(config.registry, RegistryUrl::Etcd { .. }) {
+            for key in ["etcd.user", "etcd.password_file", "etcd.ca", "etcd.cert", "etcd.key"] {
+                if self.origins.given(key) {
+                    self.wrong(key, format!("`{key}` is for an etcd:// registry, and this one is {}", config.registry));
+                }
+            }
+        }
+        if config.registry != RegistryUrl::Static
+            && let Some(place) = self.origins.endpoint.first()
+        {
+            let message = format!("[[endpoint]] is for `registry = \"static\"`, and this one is {}", config.registry);
+            self.wrong_at(place.clone(), message);
+        }
+        let mut seen = BTreeSet::new();
+        for (index, endpoint) in config.endpoint.iter().enumerate() {
+            let place = self.origins.endpoint.get(index).cloned().unwrap_or(Place::Nowhere);
+            if endpoint.address.port() == 0 || endpoint.address.ip().is_unspecified() {
+                self.wrong_at(place, format!("nothing can be reached at {}", endpoint.address));
+            } else if !seen.insert((&endpoint.service, &endpoint.version, endpoint.address)) {
+                self.wrong_at(place, format!("{} of `{}` is listed already", endpoint.address, endpoint.service));
+            }
+        }
+    }
+}
+
+/// Whether two sockets cannot be bound at once.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    // An unspecified IPv6 socket takes IPv4 too.
+    let wide = |x: SocketAddr, y: SocketAddr| x.ip().is_unspecified() && (x.is_ipv6() || y.is_ipv4());
+    a.port() == b.port() && (a.ip() == b.ip() || wide(a, b) || wide(b, a))
+}

@@ -1,0 +1,361 @@
+//! The effective configuration: what file, environment and flags came to after merging, parsing and checking.
+//!
+//! Every value is parsed by its entry in `keys` whatever source it comes from; a `Config` that [`load`] gives out has
+//! passed every check, so nothing is validated again later. The shape mirrors the TOML layout.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+mod check;
+mod codec;
+mod file;
+mod keys;
+mod load;
+mod problem;
+
+pub use load::{Inputs, Loaded, load};
+#[cfg(test)]
+pub use load::{OTHER_VARIABLES, all_keys};
+pub use problem::Problems;
+pub use registry::{RegistryUrl, ServiceName, Version};
+
+pub(crate) use codec::{address, duration, level};
+
+/// Everything `pillion run` was told. Built by [`load`]; `Default` holds the documented defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The name of the own service. `None`: the certificate's, or none, for a client-only sidecar with `insecure`.
+    pub service: Option<ServiceName>,
+    /// The version the own instance registers as.
+    pub version: Version,
+    /// Where the own app listens; `None`: a client-only sidecar, nothing is registered.
+    pub app: Option<AppAddress>,
+    /// Where services are found. Required: `load` refuses a configuration without one.
+    pub registry: RegistryUrl,
+    /// Directory with `ca.pem`, `cert.pem`, `key.pem`. Exactly one of `identity` and `insecure` is set.
+    pub identity: Option<PathBuf>,
+    /// No mutual TLS between sidecars: for laptops only.
+    pub insecure: bool,
+    /// Worker threads, each with its own runtime and channel pool.
+    pub workers: usize,
+    /// Services followed from the start, before the first call to them.
+    pub prefetch: Vec<ServiceName>,
+    /// Addresses to listen on and to advertise.
+    pub listen: Listen,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How much of each thing there may be.
+    pub limits: Limits,
+    /// Repeating calls that provably did not execute.
+    pub retry: Retry,
+    /// How the registry is followed.
+    pub discovery: Discovery,
+    /// Logging.
+    pub log: Log,
+    /// Protection of the admin port.
+    pub admin: Admin,
+    /// Credentials for an etcd registry.
+    pub etcd: Etcd,
+    /// `[[outbound]]`: local ports bound to one service each.
+    pub outbound: Vec<Door>,
+    /// `[[endpoint]]`: the table of a `static` registry.
+    pub endpoint: Vec<StaticEndpoint>,
+    /// Wrapper mode: the command behind `--`, with its arguments. Flags only; empty: none.
+    pub command: Vec<OsString>,
+}
+
+/// `[listen]`: addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The door for the own app's outgoing calls.
+    pub outbound: SocketAddr,
+    /// Where other sidecars connect.
+    pub inbound: SocketAddr,
+    /// Metrics, probes, table.
+    pub admin: SocketAddr,
+    /// The address that is registered; `None`: derived from `inbound`.
+    pub advertise: Option<SocketAddr>,
+    /// Lets the ports meant for the own app (outbound, admin, doors) bind addresses other hosts can reach.
+    pub allow_remote: bool,
+}
+
+/// `[timeouts]`: durations; `response` alone may be zero, which means none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the request, a streamed one from its end, to the first response byte. Zero: no limit.
+    pub response: Duration,
+    /// Connect and handshake with another sidecar.
+    pub connect: Duration,
+    /// Connect to the own app.
+    pub app_connect: Duration,
+    /// A pooled connection to the own app may idle this long.
+    pub app_idle: Duration,
+    /// For a request head to arrive whole.
+    pub header: Duration,
+    /// An app's connection to the outbound door may idle this long.
+    pub idle: Duration,
+    /// Calls in flight may take this long to finish after SIGTERM.
+    pub drain: Duration,
+    /// How long the first call to a service waits for the registry's answer.
+    pub first_answer: Duration,
+}
+
+/// `[limits]`: sizes in bytes, and counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// One head, decoded; the same on every leg. Bytes.
+    pub header_bytes: usize,
+    /// Header fields in one head.
+    pub header_count: usize,
+    /// Connections per listener.
+    pub connections: usize,
+    /// Calls in flight per channel.
+    pub calls: usize,
+    /// Connections to the own app.
+    pub app_connections: usize,
+    /// Body bytes held per channel.
+    pub channel_memory: usize,
+    /// Services followed at once.
+    pub services: usize,
+}
+
+/// `[retry]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Further attempts on another endpoint, only for calls that provably did not execute. 0: none.
+    pub max: u32,
+}
+
+/// `[discovery]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// File the table is saved to and started from; `None`: not saved.
+    pub snapshot: Option<PathBuf>,
+    /// A service not called that long is no longer followed.
+    pub idle: Duration,
+    /// Between two full lists (jittered).
+    pub reconcile: Duration,
+    /// Lifetime of the own record's lease.
+    pub lease: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, with `target=level` parts after commas.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// One line a call. Can be switched while running.
+    pub access: bool,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[admin]`: who may use the admin port for what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// File whose content must be sent as `x-pillion-token` with every request that changes state.
+    pub token_file: Option<PathBuf>,
+    /// Names, besides loopback and the own address, that a `Host` header may carry.
+    pub hosts: Vec<String>,
+}
+
+/// `[etcd]`: credentials as files, so that none stands in a command line or in the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Etcd {
+    /// User name; wins over the one of the registry URL.
+    pub user: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// CA certificate (PEM) of the etcd servers; given: TLS is spoken.
+    pub ca: Option<PathBuf>,
+    /// Client certificate (PEM).
+    pub cert: Option<PathBuf>,
+    /// Key (PEM) of the client certificate.
+    pub key: Option<PathBuf>,
+}
+
+/// `[[outbound]]`: a local port that leads to one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where it leads.
+    pub service: ServiceName,
+    /// Only to this version; `None`: to any.
+    pub version: Option<Version>,
+}
+
+/// `[[endpoint]]`: one instance in a `static` registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticEndpoint {
+    /// Its service.
+    pub service: ServiceName,
+    /// Its version.
+    pub version: Version,
+    /// Its sidecar's inbound address.
+    pub address: SocketAddr,
+}
+
+/// Where the own app listens, parsed from `http://HOST:PORT` (no path, no user). `Display` gives that back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AppAddress {
+    /// Host name or address, without the brackets of IPv6.
+    pub host: String,
+    /// Port, never 0.
+    pub port: u16,
+}
+
+impl Default for Config {
+    /// The documented defaults. `registry` has none: `load` insists on one; here it is `static`.
+    fn default() -> Self {
+        Self {
+            service: None,
+            version: Version::default(),
+            app: None,
+            registry: RegistryUrl::Static,
+            identity: None,
+            insecure: false,
+            workers: 1,
+            prefetch: Vec::new(),
+            listen: Listen::default(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            retry: Retry::default(),
+            discovery: Discovery::default(),
+            log: Log::default(),
+            admin: Admin::default(),
+            etcd: Etcd::default(),
+            outbound: Vec::new(),
+            endpoint: Vec::new(),
+            command: Vec::new(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            outbound: SocketAddr::new(loopback, 4140),
+            inbound: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4143),
+            admin: SocketAddr::new(loopback, 4191),
+            advertise: None,
+            allow_remote: false,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            response: Duration::from_secs(60),
+            connect: Duration::from_secs(1),
+            app_connect: Duration::from_secs(1),
+            app_idle: Duration::from_secs(60),
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(15 * 60),
+            drain: Duration::from_secs(30),
+            first_answer: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 64 * 1024,
+            header_count: 96,
+            connections: 10_000,
+            calls: 4_096,
+            app_connections: 1_024,
+            channel_memory: 32 * 1024 * 1024,
+            services: 1_024,
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max: 1 }
+    }
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self {
+            snapshot: None,
+            idle: Duration::from_secs(10 * 60),
+            reconcile: Duration::from_secs(10 * 60),
+            lease: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text, access: false }
+    }
+}
+
+impl FromStr for AppAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or_else(|| format!("`{text}` is not an app's address: write http://HOST:PORT"))?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#', '@']) {
+            return Err(format!("`{text}`: an app's address is http://HOST:PORT, without path, query or user"));
+        }
+        let (host, port) =
+            rest.rsplit_once(':').ok_or_else(|| format!("`{text}` lacks the port: write http://HOST:PORT"))?;
+        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(inner) => {
+                if inner.parse::<std::net::Ipv6Addr>().is_err() {
+                    return Err(format!("`{inner}` is not an IPv6 address"));
+                }
+                inner
+            }
+            None => {
+                let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+                if host.is_empty() || host.len() > 253 || !host.bytes().all(fine) {
+                    return Err(format!("`{host}` is not a host name or address"));
+                }
+                host
+            }
+        };
+        match port.parse::<u16>() {
+            Ok(port) if port > 0 => Ok(Self { host: host.to_owned(), port }),
+            _ => Err(format!("`{port}` is not a port between 1 and 65535")),
+        }
+    }
+}
+
+impl fmt::Display for AppAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "http://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "http://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,467 @@
+//! THE hot path: a call finds its service, an endpoint and a channel, is sent, retried if that is provably right, and
+//! recorded.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use registry::ServiceName;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, timeout_at};
+use wire::{NackReason, OpenError};
+
+use crate::admit::RetryBudget;
+use crate::balance::{self, EndpointState, InFlight};
+use crate::call::{Body, BodyStream, Call, Part, Reply, next_part};
+use crate::clock;
+use crate::config::Config;
+use crate::discovery::{Refused, Service, View};
+use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+use crate::metrics::{Metrics, Outcome};
+use crate::record::Record;
+use crate::upstream::channel::{RecvHalf, SendHalf, StreamEnd};
+use crate::upstream::pool::Pool;
+
+/// One worker's way from calls to replies.
+#[derive(Debug)]
+pub struct Dispatcher {
+    view: Arc<View>,
+    pool: Rc<Pool>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    budget: RetryBudget,
+}
+
+/// A failed attempt, and where it was made.
+struct Failure {
+    error: Error,
+    endpoint: Option<Arc<EndpointState>>,
+}
+
+impl Dispatcher {
+    /// For one worker.
+    pub fn new(view: Arc<View>, pool: Rc<Pool>, config: Arc<Config>, metrics: Arc<Metrics>) -> Dispatcher {
+        Dispatcher { view, pool, config, metrics, budget: RetryBudget::default() }
+    }
+
+    /// Carries a call. The record follows the reply's body to its end; dropping either cancels the call.
+    pub async fn call(&self, mut call: Call, record: &mut Record) -> Result<Reply, Error> {
+        let service = self.service(&call).await?;
+        let now = Instant::now();
+        service.touch(clock::micros(now));
+        record.route(service.calls.clone());
+        self.budget.deposit();
+
+        // With a streamed request it begins when the upload has ended: see `answer_to_upload`.
+        let response_limit = match (self.config.timeouts.response, &call.body) {
+            (Duration::ZERO, _) | (_, Body::Stream(_)) => None,
+            (limit, Body::Whole(_)) => now.checked_add(limit),
+        };
+        let limit = match (call.deadline, response_limit) {
+            (Some(deadline), Some(limit)) => Some(deadline.min(limit)),
+            (deadline, limit) => deadline.or(limit),
+        };
+        let attempts = self.attempts(&mut call, &service, record);
+        let result = match limit {
+            None => attempts.await,
+            Some(limit) => match timeout_at(limit.into(), attempts).await {
+                Ok(result) => result,
+                Err(_) => Err(self.too_late(&call, record)),
+            },
+        };
+        let mut reply = result.map_err(|error| error.at(record.endpoint(), record.attempts(), service.revision))?;
+        if let (Some(deadline), Body::Stream(source)) = (call.deadline, &mut reply.body) {
+            // A deadline of the caller's covers the whole exchange; the default one only the wait for its first byte.
+            let source = std::mem::replace(source, Box::pin(Nothing));
+            reply.body = Body::stream(Timed { source, sleep: Box::pin(tokio::time::sleep_until(deadline.into())) });
+        }
+        Ok(reply)
+    }
+
+    /// The service called, asking discovery when this is the first call to it.
+    async fn service(&self, call: &Call) -> Result<Arc<Service>, Error> {
+        let name = std::str::from_utf8(&call.head.service).unwrap_or_default();
+        if let Some(service) = self.view.load().service(name) {
+            return Ok(Arc::clone(service));
+        }
+        let name: ServiceName = name.parse().map_err(|error| {
+            Error::local(ErrorCode::BadServiceName, Phase::Route, format!("'{}': {error}", name.escape_debug()))
+        })?;
+        self.view.ask(name.clone()).await.map_err(|refused| match refused {
+            Refused::Busy => Error::local(ErrorCode::DiscoveryBusy, Phase::Route, name.to_string()),
+            Refused::NoAnswer => Error::local(
+                ErrorCode::DiscoveryTimeout,
+                Phase::Route,
+                format!("{name}: no answer within {:?} (timeouts.first_answer)", self.config.timeouts.first_answer),
+            ),
+        })?;
+        let snapshot = self.view.load();
+        match snapshot.service(name.as_str()) {
+            Some(service) => Ok(Arc::clone(service)),
+            None => Err(Error::local(ErrorCode::DiscoveryBusy, Phase::Route, name.to_string())),
+        }
+    }
+
+    /// Tries endpoints until one answers or trying again would be wrong.
+    async fn attempts(&self, call: &mut Call, service: &Arc<Service>, record: &mut Record) -> Result<Reply, Error> {
+        let mut tried: Option<Arc<EndpointState>> = None;
+        let mut executed = Executed::No;
+        let mut service = Arc::clone(service);
+        loop {
+            let failure = match self.attempt(call, &service, tried.as_deref(), record).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            let error = failure.error;
+            executed = executed.or(error.executed());
+            if !self.may_retry(call, &error, record.attempts()) {
+                // Of several attempts, any may have run the call.
+                return Err(error.executed_at_worst(executed));
+            }
+            self.metrics.retry(error.code().as_str()).inc();
+            call.head.attempt = call.head.attempt.saturating_add(1);
+            tried = failure.endpoint;
+            // The table may have learnt meanwhile what the failed attempt was told.
+            if let Some(fresh) = self.view.load().service(service.name.as_str()) {
+                service = Arc::clone(fresh);
+            }
+        }
+    }
+
+    /// Again only what provably did not run, or may run twice (RFC 9110, safe methods); never a body that is half gone.
+    fn may_retry(&self, call: &Call, error: &Error, attempts: u32) -> bool {
+        let harmless = match error.executed() {
+            Executed::No => true,
+            Executed::Unknown => call.safe,
+            Executed::Yes => false,
+        };
+        let elsewhere = matches!(
+            error.code(),
+            ErrorCode::ConnectFailed
+                | ErrorCode::WrongPeer
+                | ErrorCode::ChannelLost
+                | ErrorCode::AppNotConnected
+                | ErrorCode::AppClosed
+                | ErrorCode::RemoteOverloaded
+                | ErrorCode::RemoteDraining
+                | ErrorCode::RemoteNoSuchService
+                | ErrorCode::RemoteProtocol
+        );
+        let whole = match &call.body {
+            Body::Whole(_) => true,
+            // A stream is still here only if no attempt took it.
+            Body::Stream(_) => error.code() == ErrorCode::ConnectFailed || error.code() == ErrorCode::WrongPeer,
+        };
+        harmless && elsewhere && whole && attempts <= self.config.retry.max && self.budget.withdraw()
+    }
+
+    async fn attempt(
+        &self,
+        call: &mut Call,
+        service: &Service,
+        tried: Option<&EndpointState>,
+        record: &mut Record,
+    ) -> Result<Reply, Failure> {
+        let endpoints = service.endpoints(call.version.as_ref());
+        let picked =
+            balance::pick(balance::default(), endpoints, tried, clock::micros(Instant::now()), || fastrand::u64(..));
+        let Some(endpoint) = picked else {
+            return Err(Failure { error: no_endpoint(call, service), endpoint: None });
+        };
+        record.attempt(endpoint);
+        let in_flight = InFlight::start(endpoint);
+        let result = self.exchange(call, endpoint, in_flight, record).await;
+        match result {
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                if is_endpoint_failure(error.code()) {
+                    endpoint.failed(clock::micros(Instant::now()), fastrand::u64(..));
+                }
+                Err(Failure { error, endpoint: Some(Arc::clone(endpoint)) })
+            }
+        }
+    }
+
+    /// One request and its answer over one channel.
+    async fn exchange(
+        &self,
+        call: &mut Call,
+        endpoint: &Arc<EndpointState>,
+        in_flight: InFlight,
+        record: &mut Record,
+    ) -> Result<Reply, Error> {
+        let channel = match self.pool.ready(endpoint) {
+            Some(channel) => channel,
+            None => self.pool.channel(endpoint).await?,
+        };
+        let now = Instant::now();
+        call.head.timeout = call.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let (body, end) = match &call.body {
+            Body::Whole(bytes) => (bytes.clone(), true),
+            Body::Stream(_) => (Bytes::new(), false),
+        };
+        let (mut recv, send) = channel.open(now, &call.head, body, end).map_err(not_opened)?;
+        let (head, first, end) = match (send, std::mem::replace(&mut call.body, Body::stream(Nothing))) {
+            (Some(send), Body::Stream(source)) => {
+                let sent = record.upload();
+                let (uploading, uploaded) = oneshot::channel::<()>();
+                tokio::task::spawn_local(async move {
+                    upload(source, send, move |count| sent.set(sent.get() + count)).await;
+                    drop(uploading);
+                });
+                self.answer_to_upload(&mut recv, uploaded).await?
+            }
+            (_, body) => {
+                call.body = body;
+                recv.response().await.map_err(|end| ended(end, Phase::Wait))?
+            }
+        };
+        // Without the time that connecting took: it says nothing about the endpoint's next answer.
+        let answered = Instant::now();
+        let latency = answered.saturating_duration_since(now).as_micros() as u64;
+        endpoint.answered(clock::micros(answered), latency);
+        let body = if end {
+            Body::Whole(first)
+        } else {
+            Body::stream(Download { recv, first: Some(first).filter(|bytes| !bytes.is_empty()), _in_flight: in_flight })
+        };
+        Ok(Reply { head, body })
+    }
+
+    /// The answer to a streamed request. An upload may take as long as it takes: `timeouts.response` begins at its end.
+    async fn answer_to_upload(
+        &self,
+        recv: &mut RecvHalf,
+        uploaded: oneshot::Receiver<()>,
+    ) -> Result<(wire::ResponseHead, Bytes, bool), Error> {
+        let limit = self.config.timeouts.response;
+        let mut response = std::pin::pin!(recv.response());
+        let late = async {
+            // The sender is dropped when the upload has ended, however it ended.
+            uploaded.await.unwrap_or_default();
+            match limit {
+                Duration::ZERO => std::future::pending().await,
+                limit => tokio::time::sleep(limit).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = &mut response => answer.map_err(|end| ended(end, Phase::Wait)),
+            () = late => Err(self.response_late()),
+        }
+    }
+
+    fn response_late(&self) -> Error {
+        let limit = self.config.timeouts.response;
+        let detail = format!("no first byte of the answer within {limit:?} (timeouts.response)");
+        Error::new(ErrorCode::ResponseTimeout, Origin::Local, Phase::Wait, Executed::Unknown, detail)
+    }
+
+    fn too_late(&self, call: &Call, record: &Record) -> Error {
+        match call.deadline {
+            Some(deadline) if deadline <= Instant::now() => {
+                let detail = format!("x-pillion-timeout (or grpc-timeout) passed after {:?}", record.elapsed());
+                Error::new(ErrorCode::DeadlineExceeded, Origin::Local, Phase::Wait, Executed::Unknown, detail)
+            }
+            _ => self.response_late(),
+        }
+    }
+}
+
+/// Whether the failure says something about the endpoint, and not about this call or a bound of ours.
+fn is_endpoint_failure(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ChannelLost
+            | ErrorCode::AppNotConnected
+            | ErrorCode::RemoteDraining
+            | ErrorCode::RemoteNoSuchService
+    )
+}
+
+fn no_endpoint(call: &Call, service: &Service) -> Error {
+    match &call.version {
+        None if service.is_unknown() => Error::local(
+            ErrorCode::UnknownService,
+            Phase::Route,
+            format!("the registry lists no instance of '{}'", service.name),
+        ),
+        None => Error::local(ErrorCode::NoEndpoints, Phase::Route, format!("'{}' has no instance", service.name)),
+        Some(version) => Error::local(
+            ErrorCode::NoEndpoints,
+            Phase::Route,
+            format!("'{}' has {} instances, none of version {version}", service.name, service.endpoints(None).len()),
+        ),
+    }
+}
+
+fn not_opened(error: OpenError) -> Error {
+    match error {
+        OpenError::TooManyCalls => Error::new(
+            ErrorCode::RemoteOverloaded,
+            Origin::Local,
+            Phase::Connect,
+            Executed::No,
+            "as many calls are open on the channel as the peer allows (its limits.calls)",
+        ),
+        OpenError::HeadTooLarge => Error::local(
+            ErrorCode::HeaderTooLarge,
+            Phase::Request,
+            "the head exceeds what the peer's sidecar accepts (its limits.header_bytes)",
+        ),
+        OpenError::NotReady | OpenError::Draining | OpenError::Closed => {
+            Error::new(ErrorCode::ConnectFailed, Origin::Local, Phase::Connect, Executed::No, error.to_string())
+        }
+    }
+}
+
+/// What the end of a stream means for its call.
+fn ended(end: StreamEnd, phase: Phase) -> Error {
+    match end {
+        StreamEnd::Lost { sent } => {
+            let executed = if sent { Executed::Unknown } else { Executed::No };
+            Error::new(
+                ErrorCode::ChannelLost,
+                Origin::Local,
+                phase,
+                executed,
+                "the channel to the peer's sidecar broke",
+            )
+        }
+        StreamEnd::Cancelled(code) => Error::new(
+            ErrorCode::ChannelLost,
+            Origin::Remote,
+            phase,
+            Executed::Unknown,
+            format!("the peer's sidecar cancelled the call: {code:?}"),
+        ),
+        StreamEnd::Nack(nack) => {
+            let (code, detail) = match nack.reason {
+                NackReason::Draining => (ErrorCode::RemoteDraining, "it drains"),
+                NackReason::Overloaded => (ErrorCode::RemoteOverloaded, "it is at its limit"),
+                NackReason::NoSuchService => (ErrorCode::RemoteNoSuchService, "it does not serve that service"),
+                NackReason::AppNotConnected => (ErrorCode::AppNotConnected, "its app does not accept connections"),
+                NackReason::DeadlinePassed => (ErrorCode::DeadlineExceeded, "the deadline had passed on arrival"),
+                NackReason::Policy => (ErrorCode::RemotePolicy, "its policy does not admit the call"),
+                NackReason::Other(_) => (ErrorCode::RemoteOverloaded, "it gave a reason this version does not know"),
+            };
+            Error::new(code, Origin::Remote, phase, Executed::No, detail).retry_after(nack.retry_after)
+        }
+        StreamEnd::Error(error) => {
+            let code = remote_code(error.code).unwrap_or(ErrorCode::RemoteProtocol);
+            let origin = match error.origin {
+                wire::Origin::App => Origin::App,
+                wire::Origin::RemoteSidecar => Origin::Remote,
+            };
+            let executed = match error.executed {
+                wire::Executed::No => Executed::No,
+                wire::Executed::Yes => Executed::Yes,
+                wire::Executed::Unknown => Executed::Unknown,
+            };
+            Error::new(code, origin, phase, executed, error.text)
+        }
+    }
+}
+
+/// The numbers under which a sidecar reports its app's failures to its peer (docs/protocol.md, ERROR codes).
+const REMOTE_CODES: &[(u16, ErrorCode)] = &[
+    (1, ErrorCode::AppClosed),
+    (2, ErrorCode::AppBadResponse),
+    (3, ErrorCode::AppHeaderTooLarge),
+    (4, ErrorCode::DeadlineExceeded),
+    (5, ErrorCode::RemoteProtocol),
+    (6, ErrorCode::RequestAborted),
+];
+
+fn remote_code(number: u16) -> Option<ErrorCode> {
+    REMOTE_CODES.iter().find(|(known, _)| *known == number).map(|(_, code)| *code)
+}
+
+/// The number for an error code; those without one of their own are protocol failures to the peer.
+pub fn remote_number(code: ErrorCode) -> u16 {
+    REMOTE_CODES.iter().find(|(_, known)| *known == code).map_or(5, |(number, _)| *number)
+}
+
+/// Sends a streamed body. An error of its source cancels the stream: the half is dropped before its end.
+pub async fn upload(mut source: Pin<Box<dyn BodyStream>>, mut send: SendHalf, sent: impl Fn(u64)) {
+    while let Some(part) = next_part(&mut source).await {
+        let result = match part {
+            Ok(Part::Data(data)) => {
+                sent(data.len() as u64);
+                send.send(data, false).await
+            }
+            Ok(Part::Trailers(trailers)) => {
+                // Ended either way.
+                let _ = send.trailers(&trailers);
+                return;
+            }
+            Err(_) => return,
+        };
+        if result.is_err() {
+            return;
+        }
+    }
+    // The stream may have ended meanwhile; whoever waits for its answer learns that.
+    let _ = send.send(Bytes::new(), true).await;
+}
+
+/// The answer's body as it comes from the channel.
+pub struct Download {
+    recv: RecvHalf,
+    first: Option<Bytes>,
+    _in_flight: InFlight,
+}
+
+impl BodyStream for Download {
+    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Part::Data(first))));
+        }
+        let part = ready!(self.recv.poll_part(cx));
+        Poll::Ready(part.map(|part| part.map_err(|end| ended(end, Phase::Body))))
+    }
+}
+
+/// A body under the caller's deadline.
+struct Timed {
+    source: Pin<Box<dyn BodyStream>>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl BodyStream for Timed {
+    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        if let Poll::Ready(part) = self.source.as_mut().poll_part(cx) {
+            return Poll::Ready(part);
+        }
+        ready!(self.sleep.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Error::new(
+            ErrorCode::DeadlineExceeded,
+            Origin::Local,
+            Phase::Body,
+            Executed::Yes,
+            "x-pillion-timeout (or grpc-timeout) passed while the answer's body was on its way",
+        ))))
+    }
+}
+
+/// Stands where a streamed body was taken from.
+struct Nothing;
+
+impl BodyStream for Nothing {
+    fn poll_part(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        Poll::Ready(None)
+    }
+}
+
+/// How a failed call counts.
+pub fn outcome_of(error: &Error) -> Outcome {
+    match (error.code(), error.origin()) {
+        (ErrorCode::DeadlineExceeded | ErrorCode::ResponseTimeout, _) => Outcome::Deadline,
+        (_, Origin::Local) => Outcome::Local,
+        (_, Origin::Remote) => Outcome::Remote,
+        (_, Origin::App) => Outcome::AppError,
+    }
+}

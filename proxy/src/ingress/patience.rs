@@ -1,0 +1,153 @@
+//! Slow and silent callers (slowloris): one sweep a second over all connections of a worker, instead of a timer each.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+/// How often connections are looked at. Their limits are kept to that precision.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A request head is awaited or arriving.
+    Head,
+    /// A call is under way; its own limits hold.
+    Busy,
+    /// Between two requests.
+    Idle,
+}
+
+/// All connections of a worker.
+#[derive(Debug)]
+pub struct Patience {
+    header: Duration,
+    idle: Duration,
+    connections: RefCell<Slab<Rc<State>>>,
+    /// The time as of the last sweep: exact enough for limits in seconds.
+    now: Cell<Instant>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    over: Notify,
+}
+
+/// One connection's place in the sweep; leaves it on drop.
+#[derive(Debug)]
+pub struct Watched {
+    patience: Rc<Patience>,
+    state: Rc<State>,
+    key: usize,
+}
+
+impl Patience {
+    /// Limits: `header` for a request head to arrive, `idle` between requests.
+    pub fn new(header: Duration, idle: Duration) -> Rc<Patience> {
+        Rc::new(Patience { header, idle, connections: RefCell::default(), now: Cell::new(Instant::now()) })
+    }
+
+    /// Watches a new connection, from which a first head is awaited.
+    pub fn watch(self: &Rc<Self>) -> Watched {
+        let state =
+            Rc::new(State { phase: Cell::new(Phase::Head), since: Cell::new(Instant::now()), over: Notify::new() });
+        let key = self.connections.borrow_mut().insert(Rc::clone(&state));
+        Watched { patience: Rc::clone(self), state, key }
+    }
+
+    /// Sweeps for ever.
+    pub async fn sweep(self: Rc<Self>) {
+        let mut tick = tokio::time::interval(SWEEP.min(self.header / 2));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.look(Instant::now());
+        }
+    }
+
+    fn look(&self, now: Instant) {
+        self.now.set(now);
+        for (_, state) in &*self.connections.borrow() {
+            let limit = match state.phase.get() {
+                Phase::Busy => continue,
+                Phase::Head => self.header,
+                Phase::Idle => self.idle,
+            };
+            if now.saturating_duration_since(state.since.get()) >= limit {
+                state.over.notify_one();
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// The connection does something else now.
+    pub fn enter(&self, phase: Phase) {
+        if self.state.phase.replace(phase) != phase {
+            self.state.since.set(self.patience.now.get());
+        }
+    }
+
+    /// Bytes arrived: between requests they begin a head.
+    pub fn bytes_arrived(&self) {
+        if self.state.phase.get() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// Resolves when patience is over.
+    pub async fn over(&self) {
+        self.state.over.notified().await;
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.patience.connections.borrow_mut().remove(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    fn is_over(watched: &Watched) -> bool {
+        pin!(watched.over()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn heads_have_less_time_than_idle_connections_and_calls_have_their_own() {
+        let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(100));
+        let (slow, idle, busy) = (patience.watch(), patience.watch(), patience.watch());
+        let start = Instant::now();
+        patience.look(start);
+        idle.enter(Phase::Idle);
+        busy.enter(Phase::Busy);
+        patience.look(start + Duration::from_secs(12));
+        assert_eq!([is_over(&slow), is_over(&idle), is_over(&busy)], [true, false, false]);
+        patience.look(start + Duration::from_secs(120));
+        assert_eq!([is_over(&idle), is_over(&busy)], [true, false]);
+    }
+
+    #[test]
+    fn bytes_after_a_pause_begin_a_head() {
+        let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(100));
+        let watched = patience.watch();
+        watched.enter(Phase::Busy);
+        watched.bytes_arrived();
+        assert_eq!(watched.state.phase.get(), Phase::Busy);
+        watched.enter(Phase::Idle);
+        watched.bytes_arrived();
+        assert_eq!(watched.state.phase.get(), Phase::Head);
+        drop(watched);
+        assert!(patience.connections.borrow().is_empty());
+    }
+}

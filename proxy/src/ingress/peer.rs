@@ -1,0 +1,404 @@
+//! The door for other sidecars: the mux over mutual TLS. Each request that arrives becomes a plain call to the own app.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use wire::{CloseReason, ErrorInfo, Hello, Nack, NackReason};
+
+use crate::call::{Body, Reply};
+use crate::config::Config;
+use crate::discovery::View;
+use crate::dispatch;
+use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+use crate::metrics::{CallMetrics, Direction, Held, Metrics};
+use crate::record::{Counted, Record};
+use crate::tls::{self, SpiffeId, Tls};
+use crate::upstream::app_pool::AppPool;
+use crate::upstream::channel::{self, Channel, Incoming, RecvHalf, SendHalf, Shared};
+use crate::upstream::http::{self, HeaderLimits};
+use crate::upstream::transport::Transport;
+
+/// A peer has this long for TLS; its HELLO has the protocol's own limit.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What all peer connections share, on one worker.
+#[derive(Debug)]
+pub struct PeerDoor {
+    /// `None`: `--insecure`.
+    pub tls: Option<Arc<Tls>>,
+    /// What we say of ourselves, and the limits.
+    pub wire: wire::Config,
+    /// The own app; `None`: a client-only sidecar, which takes no calls.
+    pub app: Option<Rc<AppPool>>,
+    /// Names and limits.
+    pub config: Arc<Config>,
+    /// Counted into.
+    pub metrics: Arc<Metrics>,
+    /// The table, for its revision.
+    pub view: Arc<View>,
+    /// The worker's buffers.
+    pub shared: Rc<Shared>,
+    /// Calls under way from peers, over all workers: the shutdown waits for them.
+    pub calls: Arc<AtomicUsize>,
+    /// The open channels, for the shutdown.
+    pub channels: RefCell<Slab<Rc<Channel>>>,
+    /// Whether new channels are told at once that no calls are taken.
+    pub draining: std::cell::Cell<bool>,
+}
+
+/// Who calls, proven or not.
+#[derive(Debug)]
+struct Caller {
+    /// `None`: `--insecure`, nothing is proven.
+    identity: Option<SpiffeId>,
+    header: Option<String>,
+    calls: CallMetrics,
+    own_service: String,
+}
+
+impl PeerDoor {
+    /// Serves one connection.
+    pub async fn serve(self: Rc<Self>, socket: TcpStream, address: SocketAddr) {
+        let accepted = tokio::time::timeout(HANDSHAKE, self.accept(socket)).await;
+        let (transport, identity) = match accepted {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(Refused { reason, detail })) => {
+                self.metrics.handshake_failed(reason).inc();
+                tracing::info!(peer = %address, reason, detail, "a peer was refused");
+                return;
+            }
+            Err(_) => {
+                self.metrics.handshake_failed("timeout").inc();
+                return;
+            }
+        };
+        let _open = Held::new(&self.metrics.channels_open.inbound);
+        self.metrics.channels_opened.inbound.inc();
+        let channel = Channel::new(wire::Side::Server, self.wire.clone(), self.view.revision());
+        if self.draining.get() {
+            channel.drain();
+        }
+        let key = self.channels.borrow_mut().insert(Rc::clone(&channel));
+        let own_service = self.config.service.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default();
+        let peer = identity.as_ref().map(|id| id.service.as_str().to_owned()).unwrap_or_default();
+        let caller = Rc::new(Caller {
+            header: identity.as_ref().map(SpiffeId::to_string),
+            calls: self.metrics.calls(Direction::Inbound, &own_service, &peer),
+            identity,
+            own_service,
+        });
+        let (door, known) = (Rc::clone(&self), Rc::clone(&caller));
+        let on_hello = move |hello: &Hello| check_hello(hello, &known);
+        let on_request = move |incoming: Incoming| {
+            let counted = Counted::new(&door.calls);
+            let (door, caller) = (Rc::clone(&door), Rc::clone(&caller));
+            tokio::task::spawn_local(async move {
+                let _counted = counted;
+                door.answer(incoming, &caller).await;
+            });
+        };
+        let reason = channel::drive(channel, transport, Rc::clone(&self.shared), on_hello, on_request).await;
+        self.channels.borrow_mut().remove(key);
+        self.metrics.channel_closed(reason.as_str()).inc();
+        tracing::debug!(peer = %address, %reason, "channel closed");
+    }
+
+    async fn accept(&self, socket: TcpStream) -> Result<(Transport, Option<SpiffeId>), Refused> {
+        let Some(tls) = &self.tls else { return Ok((Transport::plain(socket), None)) };
+        let stream = TlsAcceptor::from(tls.server())
+            .accept(socket)
+            .await
+            .map_err(|error| tls.explain(&error))
+            .map_err(|failure| Refused { reason: failure.kind.as_str(), detail: failure.text })?;
+        let (socket, connection) = stream.into_inner();
+        let identity = tls::proven_peer(&connection)
+            .map_err(|error| Refused { reason: error.kind.as_str(), detail: error.to_string() })?;
+        Ok((Transport::tls(socket, connection.into()), Some(identity)))
+    }
+
+    /// Tells all peers at once that no more calls are taken; idle channels too.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for (_, channel) in &*self.channels.borrow() {
+            channel.drain();
+        }
+    }
+
+    /// Ends all channels.
+    pub fn close(&self) {
+        for (_, channel) in &*self.channels.borrow() {
+            channel.goodbye(CloseReason::Finished);
+        }
+    }
+
+    async fn answer(&self, incoming: Incoming, caller: &Caller) {
+        let Incoming { head, body, end, recv, send } = incoming;
+        let Some(app) = &self.app else { return send.nack(nack(NackReason::NoSuchService)) };
+        if head.service != caller.own_service.as_bytes() {
+            return send.nack(nack(NackReason::NoSuchService));
+        }
+        if head.timeout.is_some_and(|left| left.is_zero()) {
+            return send.nack(nack(NackReason::DeadlinePassed));
+        }
+        let deadline = head.timeout.and_then(|left| Instant::now().checked_add(left));
+        let mut record = Record::new(Direction::Inbound, &caller.calls);
+        record.route(caller.calls.clone());
+        record.describe_head(&head, caller.header.as_deref());
+        let body = if end {
+            record.sent(body.len());
+            drop(recv);
+            Body::Whole(body)
+        } else {
+            Body::stream(Upload { recv, first: Some(body).filter(|bytes| !bytes.is_empty()), sent: record.upload() })
+        };
+        let head = for_app(head, caller, deadline);
+        let limits = HeaderLimits { bytes: self.config.limits.header_bytes, count: self.config.limits.header_count };
+        let result = tokio::select! {
+            biased;
+            result = http::call(app, limits, head, body) => result,
+            // The caller is gone: dropping the call closes the connection to the app, which thereby learns it.
+            _ = send.ended() => return,
+            () = passed(deadline) => Err(late()),
+        };
+        match result {
+            Ok(reply) => {
+                let transfer = deliver(reply, send, &mut record);
+                tokio::select! {
+                    biased;
+                    () = transfer => {}
+                    // The half is dropped before its end, which cancels the stream.
+                    () = passed(deadline) => record.failed(&late(), crate::metrics::Outcome::Deadline),
+                }
+            }
+            Err(error) => {
+                self.metrics.generated_error(error.code().as_str()).inc();
+                record.failed(&error, dispatch::outcome_of(&error));
+                refuse(send, &error);
+            }
+        }
+    }
+}
+
+/// The request as the app is to see it.
+fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instant>) -> wire::RequestHead {
+    // The caller's sidecar has dropped these already; a peer that does not is not believed.
+    head.headers.retain(|field| !field.name.starts_with(b"x-pillion-") && field.name != b"traceparent");
+    if let Some(trace) = &head.trace {
+        head.headers.push(b"traceparent", &traceparent(trace));
+    }
+    if let Some(peer) = &caller.header {
+        head.headers.push(b"x-pillion-peer", peer.as_bytes());
+    }
+    if let Some(deadline) = deadline {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        head.headers.push(b"x-pillion-timeout", format!("{left}ms").as_bytes());
+    }
+    head
+}
+
+fn traceparent(trace: &wire::TraceContext) -> [u8; 55] {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let digits = b"0123456789abcdef";
+    let mut write = |at: usize, bytes: &[u8]| {
+        for (index, byte) in bytes.iter().enumerate() {
+            text[at + 2 * index] = digits[usize::from(byte >> 4)];
+            text[at + 2 * index + 1] = digits[usize::from(byte & 0xf)];
+        }
+    };
+    write(3, &trace.trace_id);
+    write(36, &trace.span_id);
+    write(53, &[trace.flags]);
+    text
+}
+
+/// Sends the app's answer back.
+async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
+    record.answered(reply.head.status);
+    match reply.body {
+        Body::Whole(bytes) => {
+            let length = bytes.len();
+            match send.respond(&reply.head, bytes, true) {
+                Ok(()) => {
+                    record.received(length);
+                    record.complete();
+                }
+                Err(wire::SendError::HeadTooLarge) => {
+                    let error = head_too_large();
+                    record.failed(&error, crate::metrics::Outcome::Local);
+                    refuse(send, &error);
+                }
+                // The stream ended meanwhile: the record stays "cancelled".
+                Err(_) => {}
+            }
+        }
+        Body::Stream(mut source) => {
+            match send.respond(&reply.head, Bytes::new(), false) {
+                Ok(()) => {}
+                Err(wire::SendError::HeadTooLarge) => {
+                    let error = head_too_large();
+                    record.failed(&error, crate::metrics::Outcome::Local);
+                    return refuse(send, &error);
+                }
+                Err(_) => return,
+            }
+            loop {
+                // While the app says nothing, the caller may leave.
+                let part = tokio::select! {
+                    biased;
+                    part = crate::call::next_part(&mut source) => part,
+                    _ = send.ended() => return,
+                };
+                let result = match part {
+                    None => {
+                        if send.send(Bytes::new(), true).await.is_ok() {
+                            record.complete();
+                        }
+                        return;
+                    }
+                    Some(Ok(crate::call::Part::Data(data))) => {
+                        record.received(data.len());
+                        send.send(data, false).await
+                    }
+                    Some(Ok(crate::call::Part::Trailers(trailers))) => {
+                        if send.trailers(&trailers).is_ok() {
+                            record.complete();
+                        }
+                        return;
+                    }
+                    Some(Err(error)) => {
+                        record.failed(&error, dispatch::outcome_of(&error));
+                        return refuse(send, &error);
+                    }
+                };
+                if result.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn head_too_large() -> Error {
+    Error::new(
+        ErrorCode::AppHeaderTooLarge,
+        Origin::App,
+        Phase::Wait,
+        Executed::Yes,
+        "the answer's head exceeds what the caller's sidecar accepts (its limits.header_bytes)",
+    )
+}
+
+/// Tells the peer's sidecar of a failure here.
+fn refuse(send: SendHalf, error: &Error) {
+    let reason = match (error.executed(), error.code()) {
+        (Executed::No, ErrorCode::AppNotConnected) => Some(NackReason::AppNotConnected),
+        (Executed::No, ErrorCode::RemoteOverloaded) => Some(NackReason::Overloaded),
+        _ => None,
+    };
+    match reason {
+        Some(reason) => send.nack(Nack { reason, retry_after: error.retry_after_hint() }),
+        None => send.error(ErrorInfo {
+            code: dispatch::remote_number(error.code()),
+            origin: match error.origin() {
+                Origin::App => wire::Origin::App,
+                Origin::Local | Origin::Remote => wire::Origin::RemoteSidecar,
+            },
+            executed: match error.executed() {
+                Executed::No => wire::Executed::No,
+                Executed::Yes => wire::Executed::Yes,
+                Executed::Unknown => wire::Executed::Unknown,
+            },
+            text: error.detail().to_owned(),
+        }),
+    }
+}
+
+fn late() -> Error {
+    Error::new(
+        ErrorCode::DeadlineExceeded,
+        Origin::Remote,
+        Phase::Wait,
+        Executed::Unknown,
+        "the caller's deadline passed while the app was at work",
+    )
+}
+
+fn nack(reason: NackReason) -> Nack {
+    Nack { reason, retry_after: None }
+}
+
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a peer says of itself must agree with what it has proven.
+fn check_hello(hello: &Hello, caller: &Caller) -> Result<(), CloseReason> {
+    match &caller.identity {
+        Some(identity) if identity.service.as_str() != hello.service => {
+            Err(CloseReason::WrongPeer(format!("says it is '{}', has proven {identity}", hello.service.escape_debug())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The request's body as it comes from the channel.
+struct Upload {
+    recv: RecvHalf,
+    first: Option<Bytes>,
+    sent: Rc<std::cell::Cell<u64>>,
+}
+
+impl crate::call::BodyStream for Upload {
+    fn poll_part(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<crate::call::Part, Error>>> {
+        use crate::call::Part;
+        use std::task::{Poll, ready};
+        let part = match self.first.take() {
+            Some(first) => Some(Ok(Part::Data(first))),
+            None => ready!(self.recv.poll_part(cx)).map(|part| {
+                part.map_err(|_| {
+                    Error::new(
+                        ErrorCode::RequestAborted,
+                        Origin::Remote,
+                        Phase::Body,
+                        Executed::Unknown,
+                        "the caller broke off its request",
+                    )
+                })
+            }),
+        };
+        if let Some(Ok(Part::Data(data))) = &part {
+            self.sent.set(self.sent.get() + data.len() as u64);
+        }
+        Poll::Ready(part)
+    }
+}
+
+struct Refused {
+    reason: &'static str,
+    detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_context_in_text() {
+        let trace = wire::TraceContext { trace_id: [0xab; 16], span_id: [0x01; 8], flags: 1 };
+        assert_eq!(&traceparent(&trace), b"00-abababababababababababababababab-0101010101010101-01");
+    }
+}

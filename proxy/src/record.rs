@@ -1,0 +1,184 @@
+//! What is written down of one call, when it ends, however it ends: metrics and the access log.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::balance::EndpointState;
+use bytes::Bytes;
+use wire::RequestHead;
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::logging::access::{self, Access, AccessEntry};
+use crate::metrics::{CallMetrics, Direction, InFlight, Outcome};
+
+/// The record of one call. It is written when it is dropped; a call that nobody brought to an end was cancelled.
+#[derive(Debug)]
+pub struct Record {
+    direction: Direction,
+    started: Instant,
+    calls: CallMetrics,
+    in_flight: Option<InFlight>,
+    outcome: Option<Outcome>,
+    status: u16,
+    attempts: u32,
+    endpoint: Option<Arc<EndpointState>>,
+    sent: Rc<Cell<u64>>,
+    received: u64,
+    shown: Option<Box<Shown>>,
+}
+
+/// What only the access log needs; kept only while it is switched on.
+#[derive(Debug)]
+struct Shown {
+    service: Bytes,
+    method: Bytes,
+    path: Bytes,
+    request_id: Vec<u8>,
+    peer: String,
+}
+
+impl Record {
+    /// A call that begins. `unrouted` counts it until [`Record::route`] names its service.
+    pub fn new(direction: Direction, unrouted: &CallMetrics) -> Record {
+        Record {
+            direction,
+            started: Instant::now(),
+            calls: unrouted.clone(),
+            in_flight: None,
+            outcome: None,
+            status: 0,
+            attempts: 0,
+            endpoint: None,
+            sent: Rc::default(),
+            received: 0,
+            shown: None,
+        }
+    }
+
+    /// The service is known.
+    pub fn route(&mut self, calls: CallMetrics) {
+        self.in_flight = Some(calls.started());
+        self.calls = calls;
+    }
+
+    /// What is called, for the access log.
+    pub fn describe(&mut self, call: &Call) {
+        self.describe_head(&call.head, None);
+    }
+
+    /// The same for a request that came from `peer`.
+    pub fn describe_head(&mut self, head: &RequestHead, peer: Option<&str>) {
+        if Access::enabled() {
+            self.shown = Some(Box::new(Shown {
+                service: head.service.clone(),
+                method: head.method.clone(),
+                path: head.path.clone(),
+                request_id: head.headers.get(b"x-request-id").unwrap_or_default().to_vec(),
+                peer: peer.unwrap_or_default().to_owned(),
+            }));
+        }
+    }
+
+    /// An endpoint is tried.
+    pub fn attempt(&mut self, endpoint: &Arc<EndpointState>) {
+        self.attempts += 1;
+        self.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// Attempts so far.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The endpoint of the last attempt.
+    pub fn endpoint(&self) -> Option<String> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.address().to_string())
+    }
+
+    /// Time since the call began.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Where the bytes of a streamed request are counted.
+    pub fn upload(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.sent)
+    }
+
+    /// Bytes of the request's body that went out in one piece.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+    }
+
+    /// The app answered with `status`; bytes and end are still to come.
+    pub fn answered(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Bytes of the answer's body were passed on.
+    pub fn received(&mut self, bytes: usize) {
+        self.received += bytes as u64;
+    }
+
+    /// The answer is complete.
+    pub fn complete(&mut self) {
+        self.outcome.get_or_insert(if self.status >= 500 { Outcome::AppError } else { Outcome::Ok });
+    }
+
+    /// The call ended with a generated error.
+    pub fn failed(&mut self, error: &Error, outcome: Outcome) {
+        self.status = error.code().status();
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let (outcome, duration) = (self.outcome.unwrap_or(Outcome::Cancelled), self.started.elapsed());
+        self.calls.finished(outcome, duration.as_secs_f64());
+        let sent = self.sent.get();
+        if let Some(shown) = &self.shown {
+            let text = |bytes| std::str::from_utf8(bytes).unwrap_or("?");
+            access::record(&AccessEntry {
+                direction: self.direction,
+                service: text(&shown.service),
+                method: text(&shown.method),
+                path: text(&shown.path),
+                status: Some(self.status).filter(|status| *status != 0),
+                outcome,
+                duration,
+                request_bytes: sent,
+                response_bytes: self.received,
+                peer: &shown.peer,
+                endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address()),
+                request_id: text(&shown.request_id),
+                attempts: self.attempts,
+            });
+        }
+        if sent | self.received != 0 {
+            self.calls.body_bytes(sent, self.received);
+        }
+    }
+}
+
+/// Counts a call over all workers as long as it lives: the shutdown waits for these.
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// Counts one up.
+    pub fn new(count: &Arc<AtomicUsize>) -> Counted {
+        count.fetch_add(1, Relaxed);
+        Counted(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,122 @@
+//! The caller's patience: `x-pillion-timeout` and `grpc-timeout`. Pure.
+
+use std::time::Duration;
+
+use wire::Headers;
+
+use crate::error::{Error, ErrorCode, Phase};
+
+/// The longest timeout that counts as one: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The time the caller gives the call, the shorter one if both headers are there; `None`: neither is.
+pub fn deadline_of(headers: &Headers) -> Result<Option<Duration>, Error> {
+    let ours = read(headers, "x-pillion-timeout", parse_duration)?;
+    let grpc = read(headers, "grpc-timeout", parse_grpc)?;
+    Ok(match (ours, grpc) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    })
+}
+
+fn read(headers: &Headers, name: &str, parse: impl Fn(&str) -> Option<Duration>) -> Result<Option<Duration>, Error> {
+    let Some(value) = headers.get(name.as_bytes()) else { return Ok(None) };
+    match std::str::from_utf8(value).ok().and_then(parse) {
+        Some(duration) => Ok(Some(duration.min(LONGEST))),
+        None => {
+            let shown = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
+            let form = if name == "grpc-timeout" { "'100m' or '5S'" } else { "'500ms' or '2s'" };
+            Err(Error::local(
+                ErrorCode::BadRequest,
+                Phase::Request,
+                format!("{name}: '{shown}' is no duration; write it like {form}"),
+            ))
+        }
+    }
+}
+
+/// `500ms`, `2s`, `1.5s`, `3m`, `1h`, `250us`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(digits);
+    if number.len() > 18 || number.starts_with('.') {
+        return None;
+    }
+    let number: f64 = number.parse().ok()?;
+    let seconds = match unit {
+        "us" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// The gRPC form: at most eight digits and one of `H M S m u n` (gRPC over HTTP/2, "Timeout").
+fn parse_grpc(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let number = &text[..text.len() - unit.len_utf8()];
+    if number.is_empty() || number.len() > 8 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = number.parse().ok()?;
+    Some(match unit {
+        'H' => Duration::from_secs(number * 3600),
+        'M' => Duration::from_secs(number * 60),
+        'S' => Duration::from_secs(number),
+        'm' => Duration::from_millis(number),
+        'u' => Duration::from_micros(number),
+        'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, want) in [
+            ("500ms", Some(Duration::from_millis(500))),
+            ("2s", Some(Duration::from_secs(2))),
+            ("1.5s", Some(Duration::from_millis(1500))),
+            ("3m", Some(Duration::from_secs(180))),
+            ("250us", Some(Duration::from_micros(250))),
+            ("0s", Some(Duration::ZERO)),
+            ("", None),
+            ("5", None),
+            ("-5s", None),
+            ("5 s", None),
+            ("1.2.3s", None),
+            ("99999999999999999999s", None),
+        ] {
+            assert_eq!(parse_duration(text), want, "{text}");
+        }
+        for (text, want) in [
+            ("100m", Some(Duration::from_millis(100))),
+            ("5S", Some(Duration::from_secs(5))),
+            ("1H", Some(Duration::from_secs(3600))),
+            ("123456789S", None),
+            ("S", None),
+            ("5s", None),
+            ("5é", None),
+        ] {
+            assert_eq!(parse_grpc(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_shorter_one_counts_and_nonsense_is_named() {
+        let mut headers = Headers::new();
+        assert_eq!(deadline_of(&headers).unwrap(), None);
+        headers.push(b"x-pillion-timeout", b"2s");
+        headers.push(b"grpc-timeout", b"500m");
+        assert_eq!(deadline_of(&headers).unwrap(), Some(Duration::from_millis(500)));
+        headers.set(b"x-pillion-timeout", b"soon");
+        assert!(deadline_of(&headers).unwrap_err().detail().contains("x-pillion-timeout: 'soon'"));
+    }
+}

@@ -1,0 +1,305 @@
+//! One worker's keep-alive connections to the own app, and how long each may safely stay idle.
+//!
+//! An app may close an idle connection at the very moment a request is sent on it. Whether that request ran cannot be
+//! known then, so a request that must not run twice is only put on a connection that is *certainly* open: one that has
+//! been idle for less than half the time that this app has been seen to tolerate ([`Tolerance`]). A new connection costs
+//! some 50 µs on loopback, an error costs a call.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::{AppAddress, Config};
+use crate::edge::{self, Outgoing};
+use crate::metered::Metered;
+use crate::metrics::{Held, Metrics};
+
+/// An app is assumed to keep idle connections for at least twice this.
+const SURE_IDLE: Duration = Duration::from_millis(20);
+/// Requests that may wait for a connection, in multiples of the connections allowed.
+const WAITERS_PER_CONNECTION: usize = 4;
+
+/// The request body type of the app leg.
+pub type AppBody = Outgoing<()>;
+
+/// Connections to the app.
+#[derive(Debug)]
+pub struct AppPool {
+    address: AppAddress,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
+    header_bytes: usize,
+    header_count: usize,
+    idle: RefCell<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+    waiting: Rc<Cell<usize>>,
+    most_waiting: usize,
+    tolerance: Rc<Tolerance>,
+    metrics: Arc<Metrics>,
+}
+
+/// A connection, checked out or idle.
+#[derive(Debug)]
+pub struct Connection {
+    /// hyper's handle.
+    pub sender: SendRequest<AppBody>,
+    /// It has carried a request before.
+    pub reused: bool,
+    idle_since: Rc<Cell<Option<Instant>>>,
+    _permit: OwnedSemaphorePermit,
+    _open: Held,
+}
+
+/// Why there is no connection. In each case no byte of the request was sent.
+#[derive(Debug)]
+pub enum NoConnection {
+    /// The app does not accept.
+    Refused(io::Error),
+    /// Not within `timeouts.app_connect`.
+    Timeout(Duration),
+    /// `limits.app_connections` are busy and as many requests as may wait do so.
+    Full(usize),
+}
+
+/// What the app has been seen to tolerate. Both figures are learnt from the connections that lie idle anyway.
+#[derive(Debug, Default)]
+struct Tolerance {
+    /// The longest that a connection has been seen idle and open.
+    survived: Cell<Duration>,
+    /// The shortest idle time after which the app closed one.
+    closed_after: Cell<Option<Duration>>,
+}
+
+impl Tolerance {
+    fn survived(&self, idle: Duration) {
+        if idle > self.survived.get() {
+            self.survived.set(idle);
+        }
+    }
+
+    fn closed(&self, idle: Duration) {
+        if self.closed_after.get().is_none_or(|known| idle < known) {
+            self.closed_after.set(Some(idle));
+        }
+    }
+
+    /// A connection idle for less than this is open for certain.
+    fn sure(&self) -> Duration {
+        let seen = match self.closed_after.get() {
+            None => self.survived.get(),
+            Some(closed) => self.survived.get().min(closed),
+        };
+        // Half: the app's timers and ours need not agree, and its decision may be on its way.
+        let sure = (seen / 2).max(SURE_IDLE);
+        match self.closed_after.get() {
+            Some(closed) => sure.min(closed / 2),
+            None => sure,
+        }
+    }
+}
+
+impl AppPool {
+    /// An empty pool; `share` of `config.limits.app_connections` belongs to this worker, which counts in `waiting` the
+    /// requests that wait for one.
+    pub fn new(
+        address: AppAddress,
+        config: &Config,
+        share: usize,
+        waiting: Rc<Cell<usize>>,
+        metrics: Arc<Metrics>,
+    ) -> AppPool {
+        AppPool {
+            address,
+            connect_timeout: config.timeouts.app_connect,
+            idle_timeout: config.timeouts.app_idle,
+            header_bytes: config.limits.header_bytes,
+            header_count: config.limits.header_count,
+            idle: RefCell::default(),
+            permits: Arc::new(Semaphore::new(share.max(1))),
+            waiting,
+            most_waiting: share.max(1) * WAITERS_PER_CONNECTION,
+            tolerance: Rc::default(),
+            metrics,
+        }
+    }
+
+    /// Where the app is.
+    pub fn address(&self) -> &AppAddress {
+        &self.address
+    }
+
+    /// A connection for a request. `once`: the request must not run twice, so the connection must be surely open.
+    pub async fn checkout(&self, once: bool) -> Result<Connection, NoConnection> {
+        if let Some(connection) = self.reuse(once) {
+            return Ok(connection);
+        }
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return self.connect(permit).await;
+        }
+        // All permits are out. Idle connections that were too old for this request hold some: one makes room.
+        match self.idle.borrow_mut().pop() {
+            Some(connection) => connection.idle_since.set(None),
+            None if self.waiting.get() >= self.most_waiting => return Err(NoConnection::Full(self.waiting.get())),
+            None => {}
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+            // The semaphore is never closed.
+            return Err(NoConnection::Full(0));
+        };
+        self.connect(permit).await
+    }
+
+    /// Takes a connection back for the next request. hyper may need a moment to be ready again: whoever takes it waits.
+    pub fn checkin(&self, mut connection: Connection) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        // With requests waiting for a permit, an idle connection would keep it from them.
+        if self.waiting.get() > 0 {
+            return;
+        }
+        connection.reused = true;
+        connection.idle_since.set(Some(Instant::now()));
+        self.idle.borrow_mut().push(connection);
+    }
+
+    /// The most recently used connection that will do: the others age, and tell how long the app tolerates that.
+    fn reuse(&self, once: bool) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let now = Instant::now();
+        while let Some(connection) = idle.last() {
+            if connection.sender.is_closed() {
+                idle.pop();
+                continue;
+            }
+            let since = connection.idle_since.get().unwrap_or(now);
+            let age = now.saturating_duration_since(since);
+            self.tolerance.survived(age);
+            if once && age >= self.tolerance.sure() {
+                return None;
+            }
+            connection.idle_since.set(None);
+            return idle.pop();
+        }
+        None
+    }
+
+    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, NoConnection> {
+        let target = (self.address.host.as_str(), self.address.port);
+        let socket = match tokio::time::timeout(self.connect_timeout, TcpStream::connect(target)).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => return Err(NoConnection::Refused(error)),
+            Err(_) => return Err(NoConnection::Timeout(self.connect_timeout)),
+        };
+        let _ = socket.set_nodelay(true);
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(edge::parser_fields(self.header_count))
+            // hyper's own bound answers with a bare parse error; ours, checked on the parsed head, comes first.
+            .max_buf_size(self.header_bytes * 2 + 16 * 1024)
+            .handshake(TokioIo::new(Metered::new(socket, &self.metrics.app_bytes, || {})))
+            .await
+            .map_err(|error| NoConnection::Refused(io::Error::other(error)))?;
+        self.metrics.app_connections_opened.inc();
+        let idle_since = Rc::new(Cell::new(None::<Instant>));
+        let (watched, tolerance) = (Rc::clone(&idle_since), Rc::clone(&self.tolerance));
+        tokio::task::spawn_local(async move {
+            // An error of the connection reaches the request it belongs to; here it only means the end.
+            let _ = driver.await;
+            if let Some(since) = watched.get() {
+                tolerance.closed(since.elapsed());
+            }
+        });
+        Ok(Connection {
+            sender,
+            reused: false,
+            idle_since,
+            _permit: permit,
+            _open: Held::new(&self.metrics.app_connections_open),
+        })
+    }
+
+    /// Closes what has been idle for too long, now and then, and looks at what the rest survived.
+    pub async fn sweep(self: Rc<Self>) {
+        let mut tick = tokio::time::interval(Duration::from_millis(500).min(self.idle_timeout));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            self.idle.borrow_mut().retain(|connection| {
+                let age =
+                    connection.idle_since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+                if connection.sender.is_closed() {
+                    return false;
+                }
+                self.tolerance.survived(age);
+                if age >= self.idle_timeout {
+                    // Closed by us: says nothing about the app.
+                    connection.idle_since.set(None);
+                    return false;
+                }
+                true
+            });
+        }
+    }
+
+    /// Whether the app accepts connections now.
+    pub async fn probe(address: &AppAddress, timeout: Duration) -> bool {
+        let target = (address.host.as_str(), address.port);
+        matches!(tokio::time::timeout(timeout, TcpStream::connect(target)).await, Ok(Ok(_)))
+    }
+}
+
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a Cell<usize>) -> Waiting<'a> {
+        count.set(count.get() + 1);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn nothing_seen_nothing_assumed() {
+        assert_eq!(Tolerance::default().sure(), SURE_IDLE);
+    }
+
+    #[test]
+    fn what_survives_is_trusted_by_half() {
+        let tolerance = Tolerance::default();
+        tolerance.survived(4_000 * MS);
+        tolerance.survived(100 * MS);
+        assert_eq!(tolerance.sure(), 2_000 * MS);
+    }
+
+    #[test]
+    fn a_close_bounds_it_for_good() {
+        let tolerance = Tolerance::default();
+        tolerance.survived(190 * MS);
+        tolerance.closed(200 * MS);
+        assert_eq!(tolerance.sure(), 95 * MS);
+        tolerance.survived(10_000 * MS);
+        assert_eq!(tolerance.sure(), 100 * MS);
+        tolerance.closed(10 * MS);
+        assert_eq!(tolerance.sure(), 5 * MS, "an app that closes at once is believed too");
+    }
+}

@@ -1,0 +1,295 @@
+//! A worker: one thread, one single-threaded runtime, its own channels and connections. Nothing of a call leaves it.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::{self, JoinHandle};
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::config::{Config, Door};
+use crate::discovery::{UNKNOWN, View};
+use crate::dispatch::Dispatcher;
+use crate::ingress::http::HttpDoor;
+use crate::ingress::listener::{self, Permit};
+use crate::ingress::patience::Patience;
+use crate::ingress::peer::PeerDoor;
+use crate::metrics::{Direction, Metrics};
+use crate::tls::Tls;
+use crate::upstream::app_pool::AppPool;
+use crate::upstream::channel::Shared;
+use crate::upstream::connect::Connector;
+use crate::upstream::pool::Pool;
+
+/// What all workers share.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The table.
+    pub view: Arc<View>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// The identity; `None`: `--insecure`.
+    pub tls: Option<Arc<Tls>>,
+    /// What is said of ourselves in HELLO.
+    pub wire: wire::Config,
+    /// Calls under way from peers.
+    pub inbound_calls: Arc<AtomicUsize>,
+    /// Calls under way from the own app.
+    pub outbound_calls: Arc<AtomicUsize>,
+}
+
+/// A bound listener, and what it is for.
+#[derive(Debug)]
+pub enum Listening {
+    /// The own app's calls; bound to one service, or to all.
+    Outbound(std::net::TcpListener, Option<Arc<Door>>),
+    /// Other sidecars.
+    Inbound(std::net::TcpListener),
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Accept on this listener, and deal to all workers.
+    Listen(Listening),
+    /// Serve this connection.
+    Serve(Connection),
+    /// Take no more calls from peers, tell them, and say when that is done.
+    Drain(oneshot::Sender<()>),
+    /// End.
+    Stop,
+}
+
+/// An accepted connection on its way to a worker.
+#[derive(Debug)]
+pub struct Connection {
+    socket: std::net::TcpStream,
+    kind: Kind,
+    permit: Permit,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Outbound(Option<Arc<Door>>),
+    Inbound(SocketAddr),
+}
+
+/// All workers, seen from the control thread.
+#[derive(Debug)]
+pub struct Workers {
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `common.config.workers` threads.
+    pub fn start(common: &Common) -> io::Result<Workers> {
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..common.config.workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut threads = Vec::new();
+        for (index, orders) in receivers.into_iter().enumerate() {
+            let (common, senders) = (common.clone(), senders.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let worker = Worker::new(index, &common, senders);
+                LocalSet::new().block_on(&runtime, worker.run(orders));
+            })?);
+        }
+        Ok(Workers { orders: senders, threads })
+    }
+
+    /// The first worker accepts; it deals to all.
+    pub fn listen(&self, listening: Listening) {
+        self.orders[0].send(Order::Listen(listening)).unwrap_or_default();
+    }
+
+    /// No more calls from peers: resolves when every worker has stopped to take them, and counts those it has taken.
+    pub async fn drain(&self) {
+        let told = self.orders.iter().map(|worker| {
+            let (done, wait) = oneshot::channel();
+            // A worker that has ended takes no calls either.
+            worker.send(Order::Drain(done)).unwrap_or_default();
+            wait
+        });
+        for wait in told.collect::<Vec<_>>() {
+            wait.await.unwrap_or_default();
+        }
+    }
+
+    /// Ends all workers and waits for their threads.
+    pub fn stop(self) {
+        for worker in &self.orders {
+            worker.send(Order::Stop).unwrap_or_default();
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended by a panic");
+            }
+        }
+    }
+}
+
+struct Worker {
+    index: usize,
+    http: Rc<HttpDoor>,
+    peer: Rc<PeerDoor>,
+    pool: Rc<Pool>,
+    patience: Rc<Patience>,
+    all: Vec<mpsc::UnboundedSender<Order>>,
+    next: Cell<usize>,
+    common: Common,
+    /// Ends the listener for peers when dropped.
+    inbound: RefCell<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Worker {
+    fn new(index: usize, common: &Common, all: Vec<mpsc::UnboundedSender<Order>>) -> Rc<Worker> {
+        let Common { config, view, metrics, tls, wire, inbound_calls, outbound_calls } = common.clone();
+        let shared = Shared::new(Arc::clone(&metrics));
+        let connector = Connector {
+            tls: tls.clone(),
+            wire: wire.clone(),
+            timeout: config.timeouts.connect,
+            shared: Rc::clone(&shared),
+            metrics: Arc::clone(&metrics),
+            view: Arc::clone(&view),
+        };
+        let pool = Pool::new(Rc::new(connector), Arc::clone(&view));
+        let dispatcher =
+            Dispatcher::new(Arc::clone(&view), Rc::clone(&pool), Arc::clone(&config), Arc::clone(&metrics));
+        let patience = Patience::new(config.timeouts.header, config.timeouts.idle);
+        let http = Rc::new(HttpDoor {
+            dispatcher,
+            config: Arc::clone(&config),
+            unrouted: metrics.calls(Direction::Outbound, UNKNOWN, ""),
+            metrics: Arc::clone(&metrics),
+            patience: Rc::clone(&patience),
+            calls: outbound_calls,
+        });
+        let share = config.limits.app_connections.div_ceil(config.workers);
+        let app = config
+            .app
+            .clone()
+            .map(|app| Rc::new(AppPool::new(app, &config, share, shared.waiting(), Arc::clone(&metrics))));
+        let peer = Rc::new(PeerDoor {
+            tls,
+            wire,
+            app,
+            config,
+            metrics,
+            view,
+            shared,
+            calls: inbound_calls,
+            channels: RefCell::default(),
+            draining: Cell::new(false),
+        });
+        Rc::new(Worker {
+            index,
+            http,
+            peer,
+            pool,
+            patience,
+            all,
+            next: Cell::new(0),
+            common: common.clone(),
+            inbound: RefCell::new(None),
+        })
+    }
+
+    async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
+        spawn_local(Rc::clone(&self.patience).sweep());
+        spawn_local(Rc::clone(&self.pool).prune());
+        if let Some(app) = &self.peer.app {
+            spawn_local(Rc::clone(app).sweep());
+        }
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Listen(listening) => self.listen(listening),
+                Order::Serve(Connection { socket, kind, permit }) => match TcpStream::from_std(socket) {
+                    Ok(socket) => self.serve(socket, kind, permit),
+                    Err(error) => tracing::warn!(%error, "an accepted connection cannot be used"),
+                },
+                Order::Drain(done) => {
+                    if let Some(listener) = self.inbound.borrow_mut().take() {
+                        listener.abort();
+                    }
+                    self.peer.drain();
+                    // Nobody waits any more if the process is ending.
+                    done.send(()).unwrap_or_default();
+                }
+                Order::Stop => break,
+            }
+        }
+        self.pool.close();
+        self.peer.close();
+        // The goodbyes are written by the channels' own tasks: let them have their turn.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn listen(self: &Rc<Self>, listening: Listening) {
+        match listening {
+            Listening::Outbound(listener, door) => {
+                self.accept(listener, "outbound", move |_| Kind::Outbound(door.clone()));
+            }
+            Listening::Inbound(listener) => {
+                let task = self.accept(listener, "inbound", Kind::Inbound);
+                *self.inbound.borrow_mut() = Some(task);
+            }
+        }
+    }
+
+    fn accept(
+        self: &Rc<Self>,
+        listener: std::net::TcpListener,
+        name: &'static str,
+        kind: impl Fn(SocketAddr) -> Kind + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        let worker = Rc::clone(self);
+        let limit = self.common.config.limits.connections;
+        let metrics = Arc::clone(&self.common.metrics);
+        spawn_local(listener::accept(listener, name, limit, metrics, move |socket, peer, permit| {
+            worker.deal(socket, kind(peer), permit);
+        }))
+    }
+
+    /// Gives each worker its turn, this one without a detour.
+    fn deal(self: &Rc<Self>, socket: TcpStream, kind: Kind, permit: Permit) {
+        let turn = self.next.get();
+        self.next.set((turn + 1) % self.all.len());
+        if turn == self.index {
+            return self.serve(socket, kind, permit);
+        }
+        match socket.into_std() {
+            Ok(socket) => {
+                // A worker that has ended drops the connection: the process is stopping.
+                self.all[turn].send(Order::Serve(Connection { socket, kind, permit })).unwrap_or_default();
+            }
+            Err(error) => tracing::warn!(%error, "an accepted connection cannot be handed over"),
+        }
+    }
+
+    fn serve(&self, socket: TcpStream, kind: Kind, permit: Permit) {
+        match kind {
+            Kind::Outbound(door) => keep(permit, Rc::clone(&self.http).serve(socket, door)),
+            Kind::Inbound(peer) => keep(permit, Rc::clone(&self.peer).serve(socket, peer)),
+        }
+    }
+}
+
+/// Runs a connection's task; its place in the listener is free when it ends.
+fn keep(permit: Permit, task: impl Future<Output = ()> + 'static) {
+    spawn_local(async move {
+        let _permit = permit;
+        task.await;
+    });
+}
