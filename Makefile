@@ -1,0 +1,32 @@
+# make demo    three services and their sidecars on this machine, until Ctrl-C (ONCE=1: once, and an exit code)
+# make test    everything, with real binaries and a real etcd
+# make bench   what a call costs, beside nginx
+# make lint    format and clippy
+
+CARGO ?= cargo
+# The end-to-end tests mostly wait: more of them than cores run side by side.
+RUST_TEST_THREADS ?= 12
+
+.PHONY: demo test bench lint build
+
+build:
+	tests/setup.sh build
+	$(CARGO) build --workspace --bins
+
+demo:
+	tests/setup.sh build
+	examples/demo/run.sh
+
+test:
+	tests/setup.sh test
+	$(CARGO) build --workspace --bins
+	RUST_TEST_THREADS=$(RUST_TEST_THREADS) $(CARGO) test --workspace
+
+bench:
+	tests/setup.sh bench
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) run --release --quiet -p pillion-bench
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings

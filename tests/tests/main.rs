@@ -1,0 +1,24 @@
+//! The end-to-end suites: one file a behaviour. `cargo test -p pillion-tests --test e2e NAME` runs those that match.
+
+mod admin;
+mod bad_input;
+mod balance;
+mod bulk;
+mod cancel;
+mod clients;
+mod config;
+mod first_call;
+mod harness;
+mod http;
+mod identity;
+mod keepalive;
+mod limits;
+mod mixups;
+mod outage;
+mod rolling;
+mod rotation;
+mod security;
+mod shutdown;
+mod stale;
+mod tool;
+mod wrapper;
