@@ -14,7 +14,6 @@ build:
 	$(CARGO) build --workspace --bins
 
 demo:
-	tests/setup.sh build
 	examples/demo/run.sh
 
 test:

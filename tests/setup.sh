@@ -8,9 +8,10 @@ cd "$(dirname "$0")/.."
 wanted=(protoc:protobuf-compiler cc:gcc make:make curl:curl)
 case "${1:-test}" in
     build) ;;
+    demo) wanted+=(python3:python3) ;;
     test) wanted+=(etcd:etcd-server wrk:wrk python3:python3) ;;
     bench) wanted+=(wrk:wrk nginx:nginx-light) ;;
-    *) echo "usage: tests/setup.sh [build|test|bench]" >&2; exit 64 ;;
+    *) echo "usage: tests/setup.sh [build|demo|test|bench]" >&2; exit 64 ;;
 esac
 
 missing=()

@@ -22,24 +22,8 @@ show() { printf '    %s$ %s%s\n' "$dim" "$*" "$plain"; "$@" | indent; }
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What is needed
-need=(python3:python3 curl:curl)
-[[ -n ${DEMO_BIN:-} ]] || need+=(protoc:protobuf-compiler cc:gcc)
-missing=()
-for pair in "${need[@]}"; do
-  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-done
-if ((${#missing[@]})); then
-  step "Installing ${missing[*]}"
-  as_root=()
-  if ((EUID != 0)); then
-    command -v sudo >/dev/null || die "please install: ${missing[*]} (apt-get install ${missing[*]})"
-    as_root=(sudo)
-    [[ -t 0 ]] || as_root=(sudo -n)
-  fi
-  command -v apt-get >/dev/null || die "please install these, by their Debian names: ${missing[*]}"
-  if ! { "${as_root[@]}" apt-get -qq update && "${as_root[@]}" apt-get -qq install -y --no-install-recommends "${missing[@]}"; } >/dev/null; then
-    die "apt-get could not install ${missing[*]}: please do it by hand"
-  fi
+if [[ -z ${DEMO_BIN:-} ]]; then
+  "$root/tests/setup.sh" demo
 fi
 
 if [[ -n ${DEMO_BIN:-} ]]; then
@@ -92,11 +76,16 @@ mkdir "$work/logs" "$work/registry"
 export PILLION_REGISTRY=file://$work/registry
 unset http_proxy HTTP_PROXY all_proxy ALL_PROXY # the calls here are on this machine
 
+# Below the range from which the kernel takes ports for outgoing connections: they stay free until they are bound.
 free_ports() {
   python3 -c '
-import socket, sys
-sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
-for s in sockets: s.bind(("127.0.0.1", 0))
+import random, socket, sys
+sockets = []
+while len(sockets) < int(sys.argv[1]):
+    s = socket.socket()
+    try: s.bind(("127.0.0.1", random.randrange(12000, 32000)))
+    except OSError: continue
+    sockets.append(s)
 print(*(s.getsockname()[1] for s in sockets))' "$1"
 }
 

@@ -258,14 +258,14 @@ async fn restarted_empty_and_already_further_than_before() {
     let (first, mut first_changes) = source(&etcd.url());
     first.register(endpoint("orders/1.0.0/10.0.0.9:9"));
     first_changes.registered().await;
-    let (source, mut changes) = gated(&gate);
-    source.follow(&service("pay"));
-    changes.addresses("pay", &["10.0.0.1:1"]).await;
     eventually("the cluster is marked", async || {
         let marker = etcd.client().await.get("/pillion/cluster", None).await.expect("get");
         !marker.kvs().is_empty()
     })
     .await;
+    let (source, mut changes) = gated(&gate);
+    source.follow(&service("pay"));
+    changes.addresses("pay", &["10.0.0.1:1"]).await;
     let before = etcd.revision().await;
     gate.cut();
     changes.disconnected().await;

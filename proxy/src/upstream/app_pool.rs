@@ -23,6 +23,8 @@ use crate::metrics::{Held, Metrics};
 
 /// An app is assumed to keep idle connections for at least twice this.
 const SURE_IDLE: Duration = Duration::from_millis(20);
+/// That the app closed an idle connection is held against it for this long, and then until one idled longer.
+const CLOSE_REMEMBERED: Duration = Duration::from_secs(60);
 /// Requests that may wait for a connection, in multiples of the connections allowed.
 const WAITERS_PER_CONNECTION: usize = 4;
 
@@ -53,6 +55,8 @@ pub struct Connection {
     /// It has carried a request before.
     pub reused: bool,
     idle_since: Rc<Cell<Option<Instant>>>,
+    /// How long it had been idle when the sweep last saw it.
+    looked_at: Duration,
     _permit: OwnedSemaphorePermit,
     _open: Held,
 }
@@ -68,38 +72,53 @@ pub enum NoConnection {
     Full(usize),
 }
 
-/// What the app has been seen to tolerate. Both figures are learnt from the connections that lie idle anyway.
+/// What the app has been seen to tolerate, learnt from the connections that lie idle anyway.
 #[derive(Debug, Default)]
 struct Tolerance {
     /// The longest that a connection has been seen idle and open.
     survived: Cell<Duration>,
-    /// The shortest idle time after which the app closed one.
-    closed_after: Cell<Option<Duration>>,
+    closed: Cell<Option<Closed>>,
+}
+
+/// The app closed idle connections.
+#[derive(Debug, Clone, Copy)]
+struct Closed {
+    /// The shortest idle time after which it did.
+    after: Duration,
+    /// When it last closed one about as young as that, or younger.
+    at: Instant,
 }
 
 impl Tolerance {
-    fn survived(&self, idle: Duration) {
+    fn survived(&self, idle: Duration, now: Instant) {
         if idle > self.survived.get() {
             self.survived.set(idle);
         }
+        // It was no limit on idling but an app that ended, or was short of connections: longer has been tolerated since.
+        if let Some(closed) = self.closed.get()
+            && idle > closed.after * 2
+            && now.saturating_duration_since(closed.at) >= CLOSE_REMEMBERED
+        {
+            self.closed.set(None);
+        }
     }
 
-    fn closed(&self, idle: Duration) {
-        if self.closed_after.get().is_none_or(|known| idle < known) {
-            self.closed_after.set(Some(idle));
+    fn closed(&self, idle: Duration, now: Instant) {
+        match self.closed.get() {
+            Some(known) if idle > known.after * 2 => {}
+            known => {
+                let after = known.map_or(idle, |known| known.after.min(idle));
+                self.closed.set(Some(Closed { after, at: now }));
+            }
         }
     }
 
     /// A connection idle for less than this is open for certain.
     fn sure(&self) -> Duration {
-        let seen = match self.closed_after.get() {
-            None => self.survived.get(),
-            Some(closed) => self.survived.get().min(closed),
-        };
         // Half: the app's timers and ours need not agree, and its decision may be on its way.
-        let sure = (seen / 2).max(SURE_IDLE);
-        match self.closed_after.get() {
-            Some(closed) => sure.min(closed / 2),
+        let sure = (self.survived.get() / 2).max(SURE_IDLE);
+        match self.closed.get() {
+            Some(closed) => sure.min(closed.after / 2),
             None => sure,
         }
     }
@@ -167,6 +186,7 @@ impl AppPool {
             return;
         }
         connection.reused = true;
+        connection.looked_at = Duration::ZERO;
         connection.idle_since.set(Some(Instant::now()));
         self.idle.borrow_mut().push(connection);
     }
@@ -182,7 +202,6 @@ impl AppPool {
             }
             let since = connection.idle_since.get().unwrap_or(now);
             let age = now.saturating_duration_since(since);
-            self.tolerance.survived(age);
             if once && age >= self.tolerance.sure() {
                 return None;
             }
@@ -214,13 +233,15 @@ impl AppPool {
             // An error of the connection reaches the request it belongs to; here it only means the end.
             let _ = driver.await;
             if let Some(since) = watched.get() {
-                tolerance.closed(since.elapsed());
+                let now = Instant::now();
+                tolerance.closed(now.saturating_duration_since(since), now);
             }
         });
         Ok(Connection {
             sender,
             reused: false,
             idle_since,
+            looked_at: Duration::ZERO,
             _permit: permit,
             _open: Held::new(&self.metrics.app_connections_open),
         })
@@ -233,13 +254,14 @@ impl AppPool {
         loop {
             tick.tick().await;
             let now = Instant::now();
-            self.idle.borrow_mut().retain(|connection| {
+            self.idle.borrow_mut().retain_mut(|connection| {
                 let age =
                     connection.idle_since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
                 if connection.sender.is_closed() {
                     return false;
                 }
-                self.tolerance.survived(age);
+                // As old as it was a tick ago: had it been closed then, that would have been noticed by now.
+                self.tolerance.survived(std::mem::replace(&mut connection.looked_at, age), now);
                 if age >= self.idle_timeout {
                     // Closed by us: says nothing about the app.
                     connection.idle_since.set(None);
@@ -286,20 +308,48 @@ mod tests {
     #[test]
     fn what_survives_is_trusted_by_half() {
         let tolerance = Tolerance::default();
-        tolerance.survived(4_000 * MS);
-        tolerance.survived(100 * MS);
+        let now = Instant::now();
+        tolerance.survived(4_000 * MS, now);
+        tolerance.survived(100 * MS, now);
         assert_eq!(tolerance.sure(), 2_000 * MS);
     }
 
     #[test]
-    fn a_close_bounds_it_for_good() {
+    fn a_close_bounds_it() {
         let tolerance = Tolerance::default();
-        tolerance.survived(190 * MS);
-        tolerance.closed(200 * MS);
+        let now = Instant::now();
+        tolerance.survived(190 * MS, now);
+        tolerance.closed(200 * MS, now);
         assert_eq!(tolerance.sure(), 95 * MS);
-        tolerance.survived(10_000 * MS);
+        tolerance.survived(10_000 * MS, now);
         assert_eq!(tolerance.sure(), 100 * MS);
-        tolerance.closed(10 * MS);
+        tolerance.closed(10 * MS, now);
         assert_eq!(tolerance.sure(), 5 * MS, "an app that closes at once is believed too");
+    }
+
+    #[test]
+    fn an_app_that_was_restarted_is_trusted_again() {
+        let tolerance = Tolerance::default();
+        let start = Instant::now();
+        tolerance.closed(MS, start);
+        tolerance.survived(5_000 * MS, start + CLOSE_REMEMBERED - MS);
+        assert_eq!(tolerance.sure(), MS / 2, "not so soon");
+        tolerance.survived(2 * MS, start + CLOSE_REMEMBERED);
+        assert_eq!(tolerance.sure(), MS / 2, "nothing idled longer than what was closed");
+        tolerance.survived(3 * MS, start + CLOSE_REMEMBERED);
+        assert_eq!(tolerance.sure(), 2_500 * MS);
+    }
+
+    #[test]
+    fn an_app_that_goes_on_closing_is_not() {
+        let tolerance = Tolerance::default();
+        let start = Instant::now();
+        for round in 0..10 {
+            let now = start + round * CLOSE_REMEMBERED;
+            tolerance.survived(190 * MS, now);
+            tolerance.closed(200 * MS, now);
+            tolerance.closed(450 * MS, now);
+        }
+        assert_eq!(tolerance.sure(), 95 * MS);
     }
 }

@@ -46,7 +46,10 @@ impl Identity {
         let backwards = now.revision != 0 && now.revision < self.revision;
         // A marker that was deleted by hand and written again looks like a new cluster: a listing more, nothing worse.
         let marked = self.marker.is_some() && now.revision != 0 && self.marker != now.marker;
-        another || backwards || marked
+        // A marker from before the revision known would have been seen, or its event was still on its way: likewise.
+        let older = |(_, created): &(Vec<u8>, i64)| *created <= self.revision;
+        let unseen = self.marker.is_none() && self.revision != 0 && now.marker.as_ref().is_some_and(older);
+        another || backwards || marked || unseen
     }
 }
 
@@ -254,5 +257,37 @@ async fn run(
             () = tokio::time::sleep(backoff.next()) => {}
             () = sessions.closed() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(cluster: u64, revision: i64, marker: Option<(&str, i64)>) -> Identity {
+        Identity { cluster, revision, marker: marker.map(|(value, created)| (value.into(), created)) }
+    }
+
+    #[test]
+    fn a_replaced_cluster_is_told_from_one_that_went_on() {
+        let check = |replaced: bool, known: &Identity, now: &Identity| {
+            assert_eq!(known.was_replaced_by(now), replaced, "{known:?} then {now:?}");
+        };
+        let known = identity(7, 10, Some(("a", 2)));
+        check(false, &known, &known);
+        check(false, &known, &identity(7, 99, Some(("a", 2))));
+        check(false, &Identity::default(), &known);
+        check(true, &known, &identity(8, 99, Some(("a", 2))));
+        check(true, &known, &identity(7, 9, Some(("a", 2))));
+        check(true, &known, &identity(7, 99, Some(("b", 2))));
+        check(true, &known, &identity(7, 99, Some(("a", 3))));
+        check(true, &known, &identity(7, 99, None));
+        // What may not be read says nothing.
+        check(false, &known, &identity(0, 0, None));
+        // Marked since is no news; marked before is, for then it would have been seen.
+        let unmarked = identity(7, 10, None);
+        check(false, &unmarked, &identity(7, 99, None));
+        check(false, &unmarked, &identity(7, 99, Some(("a", 11))));
+        check(true, &unmarked, &identity(7, 99, Some(("a", 10))));
     }
 }
