@@ -21,11 +21,20 @@ pub struct Call {
     /// The version asked for; `None`: any.
     pub version: Option<Version>,
     /// When the caller gives up; `None`: it said nothing.
-    pub deadline: Option<Instant>,
+    pub deadline: Option<Deadline>,
     /// The call may be sent again even when it may have run (RFC 9110, 9.2.1: safe methods).
     pub safe: bool,
     /// The arguments.
     pub body: Body,
+}
+
+/// When a caller gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// The moment.
+    pub at: Instant,
+    /// What the caller said it with: named when it passes.
+    pub setting: &'static str,
 }
 
 /// The answer to a call.

@@ -15,7 +15,7 @@ use wire::{NackReason, OpenError};
 
 use crate::admit::RetryBudget;
 use crate::balance::{self, EndpointState, InFlight};
-use crate::call::{Body, BodyStream, Call, Part, Reply, next_part};
+use crate::call::{Body, BodyStream, Call, Deadline, Part, Reply, next_part};
 use crate::clock;
 use crate::config::Config;
 use crate::discovery::{Refused, Service, View};
@@ -49,7 +49,13 @@ impl Dispatcher {
 
     /// Carries a call. The record follows the reply's body to its end; dropping either cancels the call.
     pub async fn call(&self, mut call: Call, record: &mut Record) -> Result<Reply, Error> {
-        let service = self.service(&call).await?;
+        let service = match call.deadline {
+            None => self.service(&call).await,
+            Some(deadline) => match timeout_at(deadline.at.into(), self.service(&call)).await {
+                Ok(service) => service,
+                Err(_) => Err(self.too_late(&call, record)),
+            },
+        }?;
         let now = Instant::now();
         service.touch(clock::micros(now));
         record.route(service.calls.clone());
@@ -60,7 +66,7 @@ impl Dispatcher {
             (Duration::ZERO, _) | (_, Body::Stream(_)) => None,
             (limit, Body::Whole(_)) => now.checked_add(limit),
         };
-        let limit = match (call.deadline, response_limit) {
+        let limit = match (call.deadline.map(|deadline| deadline.at), response_limit) {
             (Some(deadline), Some(limit)) => Some(deadline.min(limit)),
             (deadline, limit) => deadline.or(limit),
         };
@@ -76,7 +82,8 @@ impl Dispatcher {
         if let (Some(deadline), Body::Stream(source)) = (call.deadline, &mut reply.body) {
             // A deadline of the caller's covers the whole exchange; the default one only the wait for its first byte.
             let source = std::mem::replace(source, Box::pin(Nothing));
-            reply.body = Body::stream(Timed { source, sleep: Box::pin(tokio::time::sleep_until(deadline.into())) });
+            let sleep = Box::pin(tokio::time::sleep_until(deadline.at.into()));
+            reply.body = Body::stream(Timed { source, sleep, setting: deadline.setting });
         }
         Ok(reply)
     }
@@ -108,7 +115,6 @@ impl Dispatcher {
     /// Tries endpoints until one answers or trying again would be wrong.
     async fn attempts(&self, call: &mut Call, service: &Arc<Service>, record: &mut Record) -> Result<Reply, Error> {
         let mut tried: Option<Arc<EndpointState>> = None;
-        let mut executed = Executed::No;
         let mut service = Arc::clone(service);
         loop {
             let failure = match self.attempt(call, &service, tried.as_deref(), record).await {
@@ -116,10 +122,10 @@ impl Dispatcher {
                 Err(failure) => failure,
             };
             let error = failure.error;
-            executed = executed.or(error.executed());
+            record.attempt_failed(error.executed());
             if !self.may_retry(call, &error, record.attempts()) {
                 // Of several attempts, any may have run the call.
-                return Err(error.executed_at_worst(executed));
+                return Err(error.executed_at_worst(record.progress().1));
             }
             self.metrics.retry(error.code().as_str()).inc();
             call.head.attempt = call.head.attempt.saturating_add(1);
@@ -198,12 +204,13 @@ impl Dispatcher {
             None => self.pool.channel(endpoint).await?,
         };
         let now = Instant::now();
-        call.head.timeout = call.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        call.head.timeout = call.deadline.map(|deadline| deadline.at.saturating_duration_since(now));
         let (body, end) = match &call.body {
             Body::Whole(bytes) => (bytes.clone(), true),
             Body::Stream(_) => (Bytes::new(), false),
         };
         let (mut recv, send) = channel.open(now, &call.head, body, end).map_err(not_opened)?;
+        record.sent_out();
         let (head, first, end) = match (send, std::mem::replace(&mut call.body, Body::stream(Nothing))) {
             (Some(send), Body::Stream(source)) => {
                 let sent = record.upload();
@@ -250,23 +257,24 @@ impl Dispatcher {
         tokio::select! {
             biased;
             answer = &mut response => answer.map_err(|end| ended(end, Phase::Wait)),
-            () = late => Err(self.response_late()),
+            () = late => Err(self.response_late((Phase::Wait, Executed::Unknown))),
         }
     }
 
-    fn response_late(&self) -> Error {
+    fn response_late(&self, (phase, executed): (Phase, Executed)) -> Error {
         let limit = self.config.timeouts.response;
         let detail = format!("no first byte of the answer within {limit:?} (timeouts.response)");
-        Error::new(ErrorCode::ResponseTimeout, Origin::Local, Phase::Wait, Executed::Unknown, detail)
+        Error::new(ErrorCode::ResponseTimeout, Origin::Local, phase, executed, detail)
     }
 
     fn too_late(&self, call: &Call, record: &Record) -> Error {
         match call.deadline {
-            Some(deadline) if deadline <= Instant::now() => {
-                let detail = format!("x-pillion-timeout (or grpc-timeout) passed after {:?}", record.elapsed());
-                Error::new(ErrorCode::DeadlineExceeded, Origin::Local, Phase::Wait, Executed::Unknown, detail)
+            Some(Deadline { at, setting }) if at <= Instant::now() => {
+                let (phase, executed) = record.progress();
+                let detail = format!("{setting} passed after {:?}", record.elapsed());
+                Error::new(ErrorCode::DeadlineExceeded, Origin::Local, phase, executed, detail)
             }
-            _ => self.response_late(),
+            _ => self.response_late(record.progress()),
         }
     }
 }
@@ -374,6 +382,7 @@ const REMOTE_CODES: &[(u16, ErrorCode)] = &[
     (4, ErrorCode::DeadlineExceeded),
     (5, ErrorCode::RemoteProtocol),
     (6, ErrorCode::RequestAborted),
+    (7, ErrorCode::HeaderTooLarge),
 ];
 
 fn remote_code(number: u16) -> Option<ErrorCode> {
@@ -429,6 +438,7 @@ impl BodyStream for Download {
 struct Timed {
     source: Pin<Box<dyn BodyStream>>,
     sleep: Pin<Box<Sleep>>,
+    setting: &'static str,
 }
 
 impl BodyStream for Timed {
@@ -442,7 +452,7 @@ impl BodyStream for Timed {
             Origin::Local,
             Phase::Body,
             Executed::Yes,
-            "x-pillion-timeout (or grpc-timeout) passed while the answer's body was on its way",
+            format!("{} passed while the answer's body was on its way", self.setting),
         ))))
     }
 }

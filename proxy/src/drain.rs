@@ -5,7 +5,8 @@
 //!        ─▶ calls from peers finish ─▶ the app is told (wrapper mode) ─▶ the app ends, its own calls work until then
 //!        ─▶ everything closes
 //! ```
-//! Each wait ends at `timeouts.drain` at the latest; a second signal ends all of them.
+//! Each wait ends at `timeouts.drain` at the latest (the app has a few seconds in any case); a second signal ends all of
+//! them.
 
 use std::io;
 use std::sync::Arc;
@@ -31,8 +32,12 @@ use crate::wrapper;
 const LOOK: Duration = Duration::from_millis(10);
 /// How often the app is asked whether it is still there.
 const ASK_APP: Duration = Duration::from_millis(100);
+/// So often in a row it must seem gone: between two calls an app without keep-alive has no connection.
+const QUIET_LOOKS: u32 = 3;
+/// What the app of wrapper mode has to end in, at the least, if calls from peers took all of `timeouts.drain`.
+const APP_GRACE: Duration = Duration::from_secs(5);
 /// The app of wrapper mode has ended: everything else may take this long.
-const AFTER_APP: Duration = Duration::from_millis(500);
+const AFTER_APP: Duration = Duration::from_millis(300);
 /// Leaving the registry may take this long; the lease does it otherwise.
 const LEAVE: Duration = Duration::from_secs(3);
 
@@ -47,9 +52,13 @@ async fn until_none(count: &Arc<AtomicUsize>, deadline: Instant) -> bool {
     true
 }
 
-/// Waits until the app takes no connections any more, at most until `deadline`: it has ended, or is about to.
-async fn until_app_ends(app: &AppAddress, deadline: Instant) {
-    while Instant::now() < deadline && AppPool::probe(app, ASK_APP).await {
+/// Waits until the app takes no connections any more and has none to us, at most until `deadline`. An app that shuts
+/// down in good order closes its listener first, and may still make calls until it ends.
+async fn until_app_ends(app: &AppAddress, metrics: &Metrics, deadline: Instant) {
+    let mut quiet = 0;
+    while Instant::now() < deadline && quiet < QUIET_LOOKS {
+        let there = metrics.callers_connected.get() > 0 || AppPool::probe(app, ASK_APP).await;
+        quiet = if there { 0 } else { quiet + 1 };
         tokio::time::sleep(ASK_APP).await;
     }
 }
@@ -100,7 +109,7 @@ impl Ending<'_> {
         // Asked to end politely, the sidecar stays for its app's own calls until the app has ended too. Ctrl-C on a
         // terminal means both at once.
         if let (Some(app), Signal::SIGTERM) = (&self.config.app, first) {
-            until_app_ends(app, deadline).await;
+            until_app_ends(app, &self.metrics, deadline).await;
         }
         until_none(&self.outbound_calls, deadline).await;
     }
@@ -141,6 +150,7 @@ impl Ending<'_> {
             second = signals.next_stop() => tracing::warn!(signal = %second, "a second signal: the app is told at once"),
         }
         self.pass_on(&child, first);
+        let deadline = deadline.max(Instant::now() + APP_GRACE);
         let code = loop {
             tokio::select! {
                 ended = child.wait() => break ended?,
@@ -170,6 +180,7 @@ impl Ending<'_> {
             async {
                 self.workers.drain().await;
                 until_none(&self.inbound_calls, deadline).await
+                    && tokio::time::timeout_at(deadline, self.workers.settle()).await.is_ok()
             },
             leave(&*self.source)
         );

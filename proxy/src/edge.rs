@@ -94,25 +94,49 @@ pub fn to_hyper(headers: Headers, into: &mut HeaderMap) -> Result<(), InvalidFie
 #[derive(Debug, Clone, Copy)]
 pub struct InvalidField;
 
-/// Sets the length that goes with `body`: hyper trusts a Content-Length beside a whole body, so it must not be the peer's
-/// word. An answer to HEAD, and one without a body by its status, keeps or drops it as RFC 9110 says.
-pub fn settle_length(headers: &mut HeaderMap, body: &Body, head_request: bool, status: Option<StatusCode>) {
-    let bodiless = status.is_some_and(|status| {
-        status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
-    });
+/// Sets the length that goes with an answer's `body`: hyper trusts a Content-Length beside a whole body, so it must not be
+/// the peer's word. An answer to HEAD, and one without a body by its status, keeps or drops it as RFC 9110 says.
+pub fn settle_answer(headers: &mut HeaderMap, body: &Body, head_request: bool, status: StatusCode) {
+    let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     if bodiless || (matches!(body, Body::Whole(_)) && !head_request) {
         headers.remove(header::CONTENT_LENGTH);
     }
 }
 
+/// The same for a request. A length of 0 is said where the caller said it or the method has a body by its meaning (RFC
+/// 9110, 8.6): some apps ask for it. A stream without a length is chunked, also where hyper would expect no body.
+pub fn settle_request(headers: &mut HeaderMap, body: &Body, method: &Method) {
+    match body {
+        Body::Whole(bytes) => {
+            let said = headers.remove(header::CONTENT_LENGTH).is_some();
+            let meant = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+            if said || meant || !bytes.is_empty() {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+            }
+        }
+        Body::Stream(_) if content_length(headers).is_none() => {
+            headers.remove(header::CONTENT_LENGTH);
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Body::Stream(_) => {}
+    }
+}
+
+/// The length that a head announces.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Fields that the sidecars alone say to each other and to the app: from anybody else they are dropped.
+pub fn is_internal(name: &[u8]) -> bool {
+    name.get(..INTERNAL.len()).is_some_and(|start| start.eq_ignore_ascii_case(INTERNAL))
+}
+
+const INTERNAL: &[u8] = b"x-pillion-";
+
 /// Whether RFC 9110 calls the method safe (9.2.1): sending it twice does no harm.
 pub fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
-}
-
-/// Whether RFC 9110 calls the method idempotent (9.2.2).
-pub fn is_idempotent(method: &Method) -> bool {
-    is_safe(method) || matches!(*method, Method::PUT | Method::DELETE)
 }
 
 /// Whoever wants to know what became of a body.
@@ -123,24 +147,34 @@ pub trait Watch {
     fn ended(&mut self, _error: Option<&Error>) {}
 }
 
-impl Watch for () {}
-
 /// A body of ours for hyper to send. Its watcher is dropped as soon as it ends.
 #[derive(Debug)]
 pub struct Outgoing<W: Watch> {
     body: Body,
+    /// What is left of the announced length. hyper does not ask on once it has all of that.
+    left: Option<u64>,
     watch: Option<W>,
 }
 
 impl<W: Watch> Outgoing<W> {
-    /// Wraps `body`.
-    pub fn new(body: Body, mut watch: W) -> Outgoing<W> {
+    /// Wraps `body`, which goes with `headers`.
+    pub fn new(body: Body, headers: &HeaderMap, watch: W) -> Outgoing<W> {
+        let left = match &body {
+            Body::Whole(bytes) => Some(bytes.len() as u64),
+            Body::Stream(_) => content_length(headers),
+        };
+        let mut outgoing = Outgoing { body, left, watch: Some(watch) };
         // hyper does not ask a body that has ended for its parts.
-        let ended = matches!(&body, Body::Whole(bytes) if bytes.is_empty());
-        if ended {
-            watch.ended(None);
+        if left == Some(0) {
+            outgoing.ended(None);
         }
-        Outgoing { body, watch: Some(watch).filter(|_| !ended) }
+        outgoing
+    }
+
+    fn ended(&mut self, error: Option<&Error>) {
+        if let Some(mut watch) = self.watch.take() {
+            watch.ended(error);
+        }
     }
 }
 
@@ -150,29 +184,32 @@ impl<W: Watch + Unpin> http_body::Body for Outgoing<W> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        let (part, last) = match &mut this.body {
-            Body::Whole(bytes) if bytes.is_empty() => (None, true),
-            Body::Whole(bytes) => (Some(Ok(Part::Data(std::mem::take(bytes)))), true),
-            Body::Stream(source) => match ready!(source.as_mut().poll_part(cx)) {
-                None => (None, true),
-                part => (part, false),
-            },
+        let part = match &mut this.body {
+            Body::Whole(bytes) if bytes.is_empty() => None,
+            Body::Whole(bytes) => Some(Ok(Part::Data(std::mem::take(bytes)))),
+            Body::Stream(source) => ready!(source.as_mut().poll_part(cx)),
         };
-        if let Some(watch) = &mut this.watch {
-            if let Some(Ok(Part::Data(data))) = &part {
-                watch.passed(data.len());
-            }
-            let error = part.as_ref().and_then(|part| part.as_ref().err());
-            if last || error.is_some() {
-                watch.ended(error);
-                this.watch = None;
+        match &part {
+            None => this.ended(None),
+            Some(Err(error)) => this.ended(Some(error)),
+            Some(Ok(Part::Trailers(_))) => {}
+            Some(Ok(Part::Data(data))) => {
+                if let Some(watch) = &mut this.watch {
+                    watch.passed(data.len());
+                }
+                if let Some(left) = &mut this.left {
+                    *left = left.saturating_sub(data.len() as u64);
+                    if *left == 0 {
+                        this.ended(None);
+                    }
+                }
             }
         }
         Poll::Ready(part.map(to_frame))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.body, Body::Whole(bytes) if bytes.is_empty())
+        self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -188,7 +225,7 @@ fn to_frame(part: Result<Part, Error>) -> Result<Frame<Bytes>, Error> {
         Part::Data(data) => Frame::data(data),
         Part::Trailers(trailers) => {
             let mut map = HeaderMap::new();
-            to_hyper(trailers, &mut map).map_err(|InvalidField| {
+            to_hyper(public(trailers), &mut map).map_err(|InvalidField| {
                 Error::new(
                     ErrorCode::RemoteProtocol,
                     Origin::Remote,
@@ -200,6 +237,12 @@ fn to_frame(part: Result<Part, Error>) -> Result<Frame<Bytes>, Error> {
             Frame::trailers(map)
         }
     })
+}
+
+/// Trailers without what is internal: in them it can only come from an app, or from a peer that makes it up.
+fn public(mut trailers: Headers) -> Headers {
+    trailers.retain(|field| !is_internal(field.name));
+    trailers
 }
 
 /// Whose body it is: decides what an error in it means.
@@ -232,7 +275,7 @@ impl BodyStream for Receiving {
                     Ok(data) if data.is_empty() => continue,
                     Ok(data) => Poll::Ready(Some(Ok(Part::Data(data)))),
                     Err(frame) => match frame.into_trailers() {
-                        Ok(trailers) => Poll::Ready(Some(Ok(Part::Trailers(end_to_end(&trailers, |_| false))))),
+                        Ok(trailers) => Poll::Ready(Some(Ok(Part::Trailers(public(end_to_end(&trailers, |_| false)))))),
                         Err(_) => continue,
                     },
                 },
@@ -296,7 +339,7 @@ pub async fn gather(mut incoming: Incoming, side: Side) -> Result<Body, Error> {
                 }
                 Err(frame) => {
                     // Trailers so soon: rare, and only the streamed form carries them.
-                    let trailers = frame.into_trailers().ok().map(|map| end_to_end(&map, |_| false));
+                    let trailers = frame.into_trailers().ok().map(|map| public(end_to_end(&map, |_| false)));
                     return Ok(Body::stream(Ending { data: first, trailers }));
                 }
             },
@@ -349,7 +392,7 @@ mod tests {
         let lengths = |body: &Body, head_request: bool, status: u16| {
             let mut map = HeaderMap::new();
             map.insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
-            settle_length(&mut map, body, head_request, StatusCode::from_u16(status).ok());
+            settle_answer(&mut map, body, head_request, StatusCode::from_u16(status).unwrap());
             map.contains_key(header::CONTENT_LENGTH)
         };
         let whole = Body::Whole(Bytes::from_static(b"four"));
@@ -366,5 +409,66 @@ mod tests {
         map.insert("x-yours", HeaderValue::from_static("2"));
         let kept = end_to_end(&map, |name| name == "x-dropped");
         assert_eq!(kept.iter().map(|field| field.name).collect::<Vec<_>>(), [b"x-yours"]);
+    }
+
+    #[test]
+    fn a_request_says_its_length_where_an_app_may_ask_for_it() {
+        let settled = |method: Method, said: Option<&'static str>, body: Body| {
+            let mut map = HeaderMap::new();
+            if let Some(said) = said {
+                map.insert(header::CONTENT_LENGTH, HeaderValue::from_static(said));
+            }
+            settle_request(&mut map, &body, &method);
+            let text = |name| map.get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
+            (text(header::CONTENT_LENGTH), text(header::TRANSFER_ENCODING))
+        };
+        let whole = || Body::Whole(Bytes::from_static(b"four"));
+        let stream = || Body::stream(Ending { data: None, trailers: None });
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(settled(Method::GET, None, Body::EMPTY), (None, None));
+        assert_eq!(settled(Method::GET, Some("0"), Body::EMPTY), (some("0"), None));
+        assert_eq!(settled(Method::POST, None, Body::EMPTY), (some("0"), None));
+        assert_eq!(settled(Method::POST, Some("9"), whole()), (some("4"), None), "never the peer's word");
+        assert_eq!(settled(Method::POST, Some("9000"), stream()), (some("9000"), None));
+        assert_eq!(settled(Method::GET, None, stream()), (None, some("chunked")));
+        assert_eq!(settled(Method::GET, Some("lies"), stream()), (None, some("chunked")));
+    }
+
+    #[test]
+    fn internal_fields_are_known_in_any_case() {
+        for name in ["x-pillion-peer", "X-Pillion-Peer", "X-PILLION-TIMEOUT"] {
+            assert!(is_internal(name.as_bytes()), "{name}");
+        }
+        for name in ["x-pillio", "x-pillionaire", "x-request-id", ""] {
+            assert!(!is_internal(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl Watch for &mut Seen {
+        fn passed(&mut self, bytes: usize) {
+            self.0.push(bytes.to_string());
+        }
+        fn ended(&mut self, error: Option<&Error>) {
+            self.0.push(if error.is_none() { "ended" } else { "failed" }.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_body_has_ended_with_its_announced_length() {
+        let data = Bytes::from_static(b"twelve bytes");
+        let mut map = HeaderMap::new();
+        map.insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
+        let mut seen = Seen::default();
+        let body = Body::stream(Ending { data: Some(data), trailers: None });
+        let mut outgoing = Outgoing::new(body, &map, &mut seen);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // hyper asks no more than this.
+        assert!(matches!(Pin::new(&mut outgoing).poll_frame(&mut cx), Poll::Ready(Some(Ok(_)))));
+        assert!(http_body::Body::is_end_stream(&outgoing));
+        drop(outgoing);
+        assert_eq!(seen.0, ["12", "ended"]);
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use wire::RequestHead;
 
 use crate::call::Call;
-use crate::error::Error;
+use crate::error::{Error, Executed, Phase};
 use crate::logging::access::{self, Access, AccessEntry};
 use crate::metrics::{CallMetrics, Direction, InFlight, Outcome};
 
@@ -26,6 +26,9 @@ pub struct Record {
     status: u16,
     attempts: u32,
     endpoint: Option<Arc<EndpointState>>,
+    phase: Phase,
+    /// Whether an attempt that has failed may have run the call, and whether the one under way may have.
+    ran: [Executed; 2],
     sent: Rc<Cell<u64>>,
     received: u64,
     shown: Option<Box<Shown>>,
@@ -53,6 +56,8 @@ impl Record {
             status: 0,
             attempts: 0,
             endpoint: None,
+            phase: Phase::Route,
+            ran: [Executed::No; 2],
             sent: Rc::default(),
             received: 0,
             shown: None,
@@ -87,6 +92,23 @@ impl Record {
     pub fn attempt(&mut self, endpoint: &Arc<EndpointState>) {
         self.attempts += 1;
         self.endpoint = Some(Arc::clone(endpoint));
+        self.phase = Phase::Connect;
+    }
+
+    /// The request of this attempt is on its way: from now on nobody can tell here whether it runs.
+    pub fn sent_out(&mut self) {
+        self.phase = Phase::Wait;
+        self.ran[1] = Executed::Unknown;
+    }
+
+    /// This attempt has failed, and what is known of it.
+    pub fn attempt_failed(&mut self, executed: Executed) {
+        self.ran = [self.ran[0].or(executed), Executed::No];
+    }
+
+    /// How far the call has come, and whether it may have run.
+    pub fn progress(&self) -> (Phase, Executed) {
+        (self.phase, self.ran[0].or(self.ran[1]))
     }
 
     /// Attempts so far.

@@ -64,6 +64,8 @@ pub enum Order {
     Serve(Connection),
     /// Take no more calls from peers, tell them, and say when that is done.
     Drain(oneshot::Sender<()>),
+    /// Say when all answers to peers are sent.
+    Settle(oneshot::Sender<()>),
     /// End.
     Stop,
 }
@@ -113,10 +115,19 @@ impl Workers {
 
     /// No more calls from peers: resolves when every worker has stopped to take them, and counts those it has taken.
     pub async fn drain(&self) {
+        self.tell_and_wait(Order::Drain).await;
+    }
+
+    /// After [`Workers::drain`]: resolves when what was answered to peers is sent.
+    pub async fn settle(&self) {
+        self.tell_and_wait(Order::Settle).await;
+    }
+
+    async fn tell_and_wait(&self, order: impl Fn(oneshot::Sender<()>) -> Order) {
         let told = self.orders.iter().map(|worker| {
             let (done, wait) = oneshot::channel();
-            // A worker that has ended takes no calls either.
-            worker.send(Order::Drain(done)).unwrap_or_default();
+            // A worker that has ended has nothing to do any more.
+            worker.send(order(done)).unwrap_or_default();
             wait
         });
         for wait in told.collect::<Vec<_>>() {
@@ -225,15 +236,19 @@ impl Worker {
                     // Nobody waits any more if the process is ending.
                     done.send(()).unwrap_or_default();
                 }
+                Order::Settle(done) => {
+                    let peer = Rc::clone(&self.peer);
+                    spawn_local(async move {
+                        peer.quiet().await;
+                        done.send(()).unwrap_or_default();
+                    });
+                }
                 Order::Stop => break,
             }
         }
         self.pool.close();
         self.peer.close();
-        // The goodbyes are written by the channels' own tasks: let them have their turn.
-        for _ in 0..8 {
-            tokio::task::yield_now().await;
-        }
+        self.peer.shared.all_closed().await;
     }
 
     fn listen(self: &Rc<Self>, listening: Listening) {

@@ -98,9 +98,13 @@ impl EndpointState {
         }
     }
 
-    /// It could not be reached: it pauses, longer each time. `jitter` is random bits.
+    /// It could not be reached: it pauses, longer each time. `jitter` is random bits. What failed during a pause was under
+    /// way when it began: one event is one step, however many calls it hits.
     pub fn failed(&self, now_micros: u64, jitter: u64) {
         let load = &*self.load;
+        if !self.is_available(now_micros) {
+            return;
+        }
         let failures = load.failures.fetch_add(1, Relaxed).min(16);
         let pause = FIRST_PAUSE_MICROS.saturating_mul(1 << failures).min(LAST_PAUSE_MICROS);
         // Between 3/4 and all of the pause, so that workers and sidecars do not come back together.
@@ -162,16 +166,27 @@ mod tests {
     fn pauses_double_and_an_answer_ends_them() {
         let endpoint = EndpointState::for_tests(1);
         assert!(endpoint.is_available(0));
+        let mut now = 1_000_000;
         let mut last = 0;
         for step in 0..20 {
-            endpoint.failed(1_000_000, 0);
-            let pause = endpoint.load.available_at.load(Relaxed) - 1_000_000;
+            endpoint.failed(now, 0);
+            let pause = endpoint.load.available_at.load(Relaxed) - now;
             assert!(pause >= last && pause <= LAST_PAUSE_MICROS, "step {step}: {pause}");
             last = pause;
+            now += pause;
         }
         assert_eq!(last, LAST_PAUSE_MICROS);
-        endpoint.answered(1_000_001, 500);
-        assert!(endpoint.is_available(1_000_001));
+        endpoint.answered(now, 500);
+        assert!(endpoint.is_available(now));
+    }
+
+    #[test]
+    fn many_calls_that_fail_at_once_are_one_step() {
+        let endpoint = EndpointState::for_tests(1);
+        for _ in 0..64 {
+            endpoint.failed(1_000_000, 0);
+        }
+        assert!(endpoint.is_available(1_000_000 + FIRST_PAUSE_MICROS));
     }
 
     #[test]

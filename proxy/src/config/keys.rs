@@ -8,6 +8,9 @@ use super::{
     codec::{Address, Codec, Count, Format, HostName, Kind, Level, List, Opt, Path, Size, Switch, Text, Time, User},
 };
 
+/// The most fields of a head: what the protocol carries, less some for what the sidecars add.
+const HEADER_COUNT: u64 = wire::limits::HEAD_FIELDS as u64 - 8;
+
 /// One key of `T`: of [`Config`], or of one entry of a list of tables.
 pub(super) struct Key<T> {
     /// With dots: `timeouts.connect`.
@@ -92,7 +95,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!("timeouts.drain", Time<1, HOUR, true>, timeouts.drain),
     key!("timeouts.first_answer", Time<1, MINUTE, true>, timeouts.first_answer),
     key!("limits.header_bytes", Size<KIB, { (wire::limits::HEAD_BYTES - wire::limits::HEAD_OWN_BYTES) as u64 }>, limits.header_bytes),
-    key!("limits.header_count", Count<usize, 1, { wire::limits::HEAD_FIELDS as u64 }>, limits.header_count),
+    key!("limits.header_count", Count<usize, 1, HEADER_COUNT>, limits.header_count),
     key!("limits.connections", Count<usize, 1, 1_000_000>, limits.connections),
     key!("limits.calls", Count<usize, 1, 65_536>, limits.calls),
     key!("limits.app_connections", Count<usize, 1, 65_536>, limits.app_connections),

@@ -1,9 +1,11 @@
 //! The HTTP/1.1 door for the own app's calls.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,12 +17,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use wire::{Headers, RequestHead, TraceContext};
 
-use crate::call::{Body, Call, Reply};
+use crate::call::{Body, BodyStream, Call, Part, Reply};
 use crate::config::{Config, Door};
 use crate::dispatch::{self, Dispatcher};
 use crate::edge::{self, Outgoing, Watch};
 use crate::error::{Error, ErrorCode, Phase as CallPhase};
-use crate::ingress::patience::{Patience, Phase, Watched};
+use crate::ingress::patience::{Busy, Patience};
 use crate::metered::Metered;
 use crate::metrics::{CallMetrics, Direction, Held, Metrics};
 use crate::record::{Counted, Record};
@@ -55,9 +57,9 @@ impl HttpDoor {
         let io = Metered::new(socket, &self.metrics.app_bytes, move || arrival.bytes_arrived());
         let limits = &self.config.limits;
         let service = service_fn(|request| {
-            watched.enter(Phase::Busy);
-            let (door, bound, watched) = (Rc::clone(&self), bound.clone(), Rc::clone(&watched));
-            async move { Ok::<_, Infallible>(door.answer(request, bound.as_deref(), watched).await) }
+            let busy = [watched.busy(), watched.busy()];
+            let (door, bound) = (Rc::clone(&self), bound.clone());
+            async move { Ok::<_, Infallible>(door.answer(request, bound.as_deref(), busy).await) }
         });
         let connection = http1::Builder::new()
             .max_headers(edge::parser_fields(limits.header_count))
@@ -75,13 +77,16 @@ impl HttpDoor {
         &self,
         request: Request<Incoming>,
         bound: Option<&Door>,
-        watched: Rc<Watched>,
+        [busy, receiving]: [Busy; 2],
     ) -> Response<Outgoing<Kept>> {
         let counted = Counted::new(&self.calls);
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
         let is_head = request.method() == Method::HEAD;
         let result = match self.read(request, bound).await {
-            Ok(call) => {
+            Ok(mut call) => {
+                if let Body::Stream(source) = call.body {
+                    call.body = Body::stream(Received { source, _busy: receiving });
+                }
                 record.describe(&call);
                 if let Body::Whole(bytes) = &call.body {
                     record.sent(bytes.len());
@@ -90,18 +95,20 @@ impl HttpDoor {
             }
             Err(error) => Err(error),
         };
-        match result.and_then(|reply| render(reply, is_head)) {
+        let (response, body) = match result.and_then(|reply| render(reply, is_head)) {
             Ok((response, body)) => {
                 record.answered(response.status().as_u16());
-                response.map(|()| Outgoing::new(body, Kept { record, watched, _counted: counted }))
+                (response, body)
             }
             Err(error) => {
                 self.metrics.generated_error(error.code().as_str()).inc();
                 record.failed(&error, dispatch::outcome_of(&error));
-                let (response, body) = render_error(&error, is_head);
-                response.map(|()| Outgoing::new(body, Kept { record, watched, _counted: counted }))
+                render_error(&error, is_head)
             }
-        }
+        };
+        let (parts, ()) = response.into_parts();
+        let body = Outgoing::new(body, &parts.headers, Kept { record, _busy: busy, _counted: counted });
+        Response::from_parts(parts, body)
     }
 
     /// Makes a call of a request.
@@ -141,9 +148,9 @@ impl HttpDoor {
             })?),
         };
         let mut headers = edge::end_to_end(&parts.headers, |_| false);
-        let timeout = route::deadline_of(&headers)?;
+        let deadline = route::deadline_of(&headers, Instant::now())?;
         // What the sidecars say to each other and to the app is theirs alone to say; the deadline travels in the head.
-        headers.retain(|field| !field.name.starts_with(b"x-pillion-") && field.name != b"grpc-timeout");
+        headers.retain(|field| !edge::is_internal(field.name) && field.name != b"grpc-timeout");
         // The app called sees the name that its caller used, not the address of the caller's sidecar.
         headers.set(b"host", service.as_bytes());
         let trace = take_trace(&mut headers);
@@ -174,7 +181,6 @@ impl HttpDoor {
                 ));
             }
         };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Ok(Call { head, version, deadline, safe: edge::is_safe(&parts.method), body })
     }
 }
@@ -250,7 +256,7 @@ fn render(reply: Reply, is_head: bool) -> Result<(Response<()>, Body), Error> {
     *response.status_mut() = status;
     *response.version_mut() = Version::HTTP_11;
     edge::to_hyper(reply.head.headers, response.headers_mut()).map_err(|_| invalid("headers"))?;
-    edge::settle_length(response.headers_mut(), &reply.body, is_head, Some(status));
+    edge::settle_answer(response.headers_mut(), &reply.body, is_head, status);
     Ok((response, reply.body))
 }
 
@@ -273,7 +279,7 @@ fn render_error(error: &Error, is_head: bool) -> (Response<()>, Body) {
 #[derive(Debug)]
 pub struct Kept {
     record: Record,
-    watched: Rc<Watched>,
+    _busy: Busy,
     _counted: Counted,
 }
 
@@ -290,9 +296,15 @@ impl Watch for Kept {
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.watched.enter(Phase::Idle);
+/// A request's body, during which the connection is busy, also when the answer is out before its end.
+struct Received {
+    source: Pin<Box<dyn BodyStream>>,
+    _busy: Busy,
+}
+
+impl BodyStream for Received {
+    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        self.source.as_mut().poll_part(cx)
     }
 }
 

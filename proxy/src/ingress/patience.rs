@@ -12,7 +12,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+enum Phase {
     /// A request head is awaited or arriving.
     Head,
     /// A call is under way; its own limits hold.
@@ -35,8 +35,13 @@ pub struct Patience {
 struct State {
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    busy: Cell<usize>,
     over: Notify,
 }
+
+/// Keeps a connection [`Phase::Busy`]. A call has one until its answer is out, and one more until its body is in.
+#[derive(Debug)]
+pub struct Busy(Rc<Watched>);
 
 /// One connection's place in the sweep; leaves it on drop.
 #[derive(Debug)]
@@ -54,8 +59,12 @@ impl Patience {
 
     /// Watches a new connection, from which a first head is awaited.
     pub fn watch(self: &Rc<Self>) -> Watched {
-        let state =
-            Rc::new(State { phase: Cell::new(Phase::Head), since: Cell::new(Instant::now()), over: Notify::new() });
+        let state = Rc::new(State {
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(Instant::now()),
+            busy: Cell::new(0),
+            over: Notify::new(),
+        });
         let key = self.connections.borrow_mut().insert(Rc::clone(&state));
         Watched { patience: Rc::clone(self), state, key }
     }
@@ -86,8 +95,14 @@ impl Patience {
 }
 
 impl Watched {
-    /// The connection does something else now.
-    pub fn enter(&self, phase: Phase) {
+    /// A call is under way.
+    pub fn busy(self: &Rc<Self>) -> Busy {
+        self.state.busy.set(self.state.busy.get() + 1);
+        self.enter(Phase::Busy);
+        Busy(Rc::clone(self))
+    }
+
+    fn enter(&self, phase: Phase) {
         if self.state.phase.replace(phase) != phase {
             self.state.since.set(self.patience.now.get());
         }
@@ -103,6 +118,16 @@ impl Watched {
     /// Resolves when patience is over.
     pub async fn over(&self) {
         self.state.over.notified().await;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let left = self.0.state.busy.get() - 1;
+        self.0.state.busy.set(left);
+        if left == 0 {
+            self.0.enter(Phase::Idle);
+        }
     }
 }
 
@@ -126,11 +151,11 @@ mod tests {
     #[test]
     fn heads_have_less_time_than_idle_connections_and_calls_have_their_own() {
         let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(100));
-        let (slow, idle, busy) = (patience.watch(), patience.watch(), patience.watch());
+        let (slow, idle, busy) = (patience.watch(), patience.watch(), Rc::new(patience.watch()));
         let start = Instant::now();
         patience.look(start);
         idle.enter(Phase::Idle);
-        busy.enter(Phase::Busy);
+        let _call = busy.busy();
         patience.look(start + Duration::from_secs(12));
         assert_eq!([is_over(&slow), is_over(&idle), is_over(&busy)], [true, false, false]);
         patience.look(start + Duration::from_secs(120));
@@ -140,11 +165,14 @@ mod tests {
     #[test]
     fn bytes_after_a_pause_begin_a_head() {
         let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(100));
-        let watched = patience.watch();
-        watched.enter(Phase::Busy);
+        let watched = Rc::new(patience.watch());
+        let (call, upload) = (watched.busy(), watched.busy());
         watched.bytes_arrived();
-        assert_eq!(watched.state.phase.get(), Phase::Busy);
-        watched.enter(Phase::Idle);
+        drop(call);
+        watched.bytes_arrived();
+        assert_eq!(watched.state.phase.get(), Phase::Busy, "the answer is out, the request's body is not in");
+        drop(upload);
+        assert_eq!(watched.state.phase.get(), Phase::Idle);
         watched.bytes_arrived();
         assert_eq!(watched.state.phase.get(), Phase::Head);
         drop(watched);

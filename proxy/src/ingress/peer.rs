@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,12 +15,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use wire::{CloseReason, ErrorInfo, Hello, Nack, NackReason};
 
-use crate::call::{Body, Reply};
+use crate::call::{Body, BodyStream, Part, Reply, next_part};
 use crate::config::Config;
 use crate::discovery::View;
 use crate::dispatch;
+use crate::edge;
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
-use crate::metrics::{CallMetrics, Direction, Held, Metrics};
+use crate::metrics::{CallMetrics, Direction, Held, Metrics, Outcome};
 use crate::record::{Counted, Record};
 use crate::tls::{self, SpiffeId, Tls};
 use crate::upstream::app_pool::AppPool;
@@ -132,11 +135,33 @@ impl PeerDoor {
         }
     }
 
+    /// Resolves when what the channels still had to send is sent. For a door that drains.
+    pub async fn quiet(&self) {
+        let channels: Vec<_> = self.channels.borrow().iter().map(|(_, channel)| Rc::clone(channel)).collect();
+        for channel in channels {
+            channel.quiet().await;
+        }
+    }
+
     /// Ends all channels.
     pub fn close(&self) {
         for (_, channel) in &*self.channels.borrow() {
             channel.goodbye(CloseReason::Finished);
         }
+    }
+
+    /// The own limits, which may be lower than those of the caller's sidecar.
+    fn check_size(&self, head: &wire::RequestHead) -> Result<(), Error> {
+        let limits = &self.config.limits;
+        let (cost, count) = cost_and_count(head);
+        if cost <= limits.header_bytes && count <= limits.header_count {
+            return Ok(());
+        }
+        let (bytes, fields) = (limits.header_bytes, limits.header_count);
+        let detail = format!(
+            "{count} fields of {cost} bytes; at the callee limits.header_count is {fields}, limits.header_bytes {bytes}"
+        );
+        Err(Error::new(ErrorCode::HeaderTooLarge, Origin::Remote, Phase::Request, Executed::No, detail))
     }
 
     async fn answer(&self, incoming: Incoming, caller: &Caller) {
@@ -152,6 +177,11 @@ impl PeerDoor {
         let mut record = Record::new(Direction::Inbound, &caller.calls);
         record.route(caller.calls.clone());
         record.describe_head(&head, caller.header.as_deref());
+        if let Err(error) = self.check_size(&head) {
+            self.metrics.generated_error(error.code().as_str()).inc();
+            record.failed(&error, dispatch::outcome_of(&error));
+            return refuse(send, &error);
+        }
         let body = if end {
             record.sent(body.len());
             drop(recv);
@@ -163,9 +193,10 @@ impl PeerDoor {
         let limits = HeaderLimits { bytes: self.config.limits.header_bytes, count: self.config.limits.header_count };
         let result = tokio::select! {
             biased;
-            result = http::call(app, limits, head, body) => result,
-            // The caller is gone: dropping the call closes the connection to the app, which thereby learns it.
+            // The caller is gone: dropping the call closes the connection to the app, which thereby learns it. First, for
+            // its broken body looks like the app's failure otherwise.
             _ = send.ended() => return,
+            result = http::call(app, limits, head, body) => result,
             () = passed(deadline) => Err(late()),
         };
         match result {
@@ -175,7 +206,7 @@ impl PeerDoor {
                     biased;
                     () = transfer => {}
                     // The half is dropped before its end, which cancels the stream.
-                    () = passed(deadline) => record.failed(&late(), crate::metrics::Outcome::Deadline),
+                    () = passed(deadline) => record.failed(&late(), Outcome::Deadline),
                 }
             }
             Err(error) => {
@@ -187,10 +218,21 @@ impl PeerDoor {
     }
 }
 
+/// What a head costs against `limits.header_bytes`, as the other doors count it, and its fields; without those that the
+/// caller's sidecar itself sets, so that what passed there passes here under the same limits.
+fn cost_and_count(head: &wire::RequestHead) -> (usize, usize) {
+    let own = [&b"host"[..], b"x-request-id"];
+    let own = own.iter().filter_map(|name| head.headers.get(name).map(|value| name.len() + value.len() + 4));
+    let (own_bytes, own_fields) = own.fold((0, 0), |(bytes, fields), cost| (bytes + cost, fields + 1));
+    let count = head.headers.len();
+    let cost = head.headers.text_bytes() + 4 * count + head.path.len();
+    (cost - own_bytes, count - own_fields)
+}
+
 /// The request as the app is to see it.
 fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instant>) -> wire::RequestHead {
     // The caller's sidecar has dropped these already; a peer that does not is not believed.
-    head.headers.retain(|field| !field.name.starts_with(b"x-pillion-") && field.name != b"traceparent");
+    head.headers.retain(|field| !edge::is_internal(field.name) && !field.name.eq_ignore_ascii_case(b"traceparent"));
     if let Some(trace) = &head.trace {
         head.headers.push(b"traceparent", &traceparent(trace));
     }
@@ -232,7 +274,7 @@ async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
                 }
                 Err(wire::SendError::HeadTooLarge) => {
                     let error = head_too_large();
-                    record.failed(&error, crate::metrics::Outcome::Local);
+                    record.failed(&error, Outcome::Local);
                     refuse(send, &error);
                 }
                 // The stream ended meanwhile: the record stays "cancelled".
@@ -244,7 +286,7 @@ async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
                 Ok(()) => {}
                 Err(wire::SendError::HeadTooLarge) => {
                     let error = head_too_large();
-                    record.failed(&error, crate::metrics::Outcome::Local);
+                    record.failed(&error, Outcome::Local);
                     return refuse(send, &error);
                 }
                 Err(_) => return,
@@ -253,7 +295,7 @@ async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
                 // While the app says nothing, the caller may leave.
                 let part = tokio::select! {
                     biased;
-                    part = crate::call::next_part(&mut source) => part,
+                    part = next_part(&mut source) => part,
                     _ = send.ended() => return,
                 };
                 let result = match part {
@@ -263,11 +305,11 @@ async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
                         }
                         return;
                     }
-                    Some(Ok(crate::call::Part::Data(data))) => {
+                    Some(Ok(Part::Data(data))) => {
                         record.received(data.len());
                         send.send(data, false).await
                     }
-                    Some(Ok(crate::call::Part::Trailers(trailers))) => {
+                    Some(Ok(Part::Trailers(trailers))) => {
                         if send.trailers(&trailers).is_ok() {
                             record.complete();
                         }
@@ -359,13 +401,8 @@ struct Upload {
     sent: Rc<std::cell::Cell<u64>>,
 }
 
-impl crate::call::BodyStream for Upload {
-    fn poll_part(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<crate::call::Part, Error>>> {
-        use crate::call::Part;
-        use std::task::{Poll, ready};
+impl BodyStream for Upload {
+    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
         let part = match self.first.take() {
             Some(first) => Some(Ok(Part::Data(first))),
             None => ready!(self.recv.poll_part(cx)).map(|part| {
@@ -400,5 +437,38 @@ mod tests {
     fn trace_context_in_text() {
         let trace = wire::TraceContext { trace_id: [0xab; 16], span_id: [0x01; 8], flags: 1 };
         assert_eq!(&traceparent(&trace), b"00-abababababababababababababababab-0101010101010101-01");
+    }
+
+    #[test]
+    fn what_the_callers_sidecar_sets_itself_does_not_count() {
+        let mut head = wire::RequestHead::default();
+        for (name, value) in [("host", "payments"), ("x-request-id", "0123456789abcdef"), ("x-a", "12345")] {
+            head.headers.push(name.as_bytes(), value.as_bytes());
+        }
+        head.path = Bytes::from_static(b"/pay");
+        assert_eq!(cost_and_count(&head), ("x-a: 12345\r\n".len() + 4, 1));
+    }
+
+    #[test]
+    fn a_peer_cannot_say_who_calls_whatever_the_case() {
+        let caller = Caller {
+            identity: None,
+            header: Some("spiffe://example.org/service/orders".to_owned()),
+            calls: Metrics::new().calls(Direction::Inbound, "payments", "orders"),
+            own_service: "payments".to_owned(),
+        };
+        let mut head = wire::RequestHead::default();
+        for name in ["x-pillion-peer", "X-Pillion-Peer", "X-PILLION-PEER", "Traceparent", "x-kept"] {
+            head.headers.push(name.as_bytes(), b"spiffe://example.org/service/admin");
+        }
+        let head = for_app(head, &caller, None);
+        let seen: Vec<_> = head.headers.iter().map(|field| (field.name, field.value)).collect();
+        assert_eq!(
+            seen,
+            [
+                (&b"x-kept"[..], &b"spiffe://example.org/service/admin"[..]),
+                (b"x-pillion-peer", b"spiffe://example.org/service/orders"),
+            ]
+        );
     }
 }

@@ -1,28 +1,37 @@
 //! The caller's patience: `x-pillion-timeout` and `grpc-timeout`. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wire::Headers;
 
+use crate::call::Deadline;
 use crate::error::{Error, ErrorCode, Phase};
 
 /// The longest timeout that counts as one: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The time the caller gives the call, the shorter one if both headers are there; `None`: neither is.
-pub fn deadline_of(headers: &Headers) -> Result<Option<Duration>, Error> {
+/// When a call that came at `now` is to be given up, by the shorter one if both headers are there; `None`: neither is.
+pub fn deadline_of(headers: &Headers, now: Instant) -> Result<Option<Deadline>, Error> {
     let ours = read(headers, "x-pillion-timeout", parse_duration)?;
     let grpc = read(headers, "grpc-timeout", parse_grpc)?;
-    Ok(match (ours, grpc) {
-        (Some(a), Some(b)) => Some(a.min(b)),
+    let shorter = match (ours, grpc) {
+        (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
         (a, b) => a.or(b),
-    })
+    };
+    // What no clock can reach is no deadline.
+    Ok(shorter.and_then(|(timeout, setting)| Some(Deadline { at: now.checked_add(timeout)?, setting })))
 }
 
-fn read(headers: &Headers, name: &str, parse: impl Fn(&str) -> Option<Duration>) -> Result<Option<Duration>, Error> {
+type Named = (Duration, &'static str);
+
+fn read(
+    headers: &Headers,
+    name: &'static str,
+    parse: impl Fn(&str) -> Option<Duration>,
+) -> Result<Option<Named>, Error> {
     let Some(value) = headers.get(name.as_bytes()) else { return Ok(None) };
     match std::str::from_utf8(value).ok().and_then(parse) {
-        Some(duration) => Ok(Some(duration.min(LONGEST))),
+        Some(duration) => Ok(Some((duration.min(LONGEST), name))),
         None => {
             let shown = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
             let form = if name == "grpc-timeout" { "'100m' or '5S'" } else { "'500ms' or '2s'" };
@@ -112,11 +121,13 @@ mod tests {
     #[test]
     fn the_shorter_one_counts_and_nonsense_is_named() {
         let mut headers = Headers::new();
-        assert_eq!(deadline_of(&headers).unwrap(), None);
+        let now = Instant::now();
+        assert_eq!(deadline_of(&headers, now).unwrap(), None);
         headers.push(b"x-pillion-timeout", b"2s");
         headers.push(b"grpc-timeout", b"500m");
-        assert_eq!(deadline_of(&headers).unwrap(), Some(Duration::from_millis(500)));
+        let wanted = Deadline { at: now + Duration::from_millis(500), setting: "grpc-timeout" };
+        assert_eq!(deadline_of(&headers, now).unwrap(), Some(wanted));
         headers.set(b"x-pillion-timeout", b"soon");
-        assert!(deadline_of(&headers).unwrap_err().detail().contains("x-pillion-timeout: 'soon'"));
+        assert!(deadline_of(&headers, now).unwrap_err().detail().contains("x-pillion-timeout: 'soon'"));
     }
 }

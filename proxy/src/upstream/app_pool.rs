@@ -20,6 +20,7 @@ use crate::config::{AppAddress, Config};
 use crate::edge::{self, Outgoing};
 use crate::metered::Metered;
 use crate::metrics::{Held, Metrics};
+use crate::upstream::http::Uploaded;
 
 /// An app is assumed to keep idle connections for at least twice this.
 const SURE_IDLE: Duration = Duration::from_millis(20);
@@ -29,7 +30,7 @@ const CLOSE_REMEMBERED: Duration = Duration::from_secs(60);
 const WAITERS_PER_CONNECTION: usize = 4;
 
 /// The request body type of the app leg.
-pub type AppBody = Outgoing<()>;
+pub type AppBody = Outgoing<Uploaded>;
 
 /// Connections to the app.
 #[derive(Debug)]

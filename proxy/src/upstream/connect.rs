@@ -69,7 +69,12 @@ impl Connector {
         };
         let channel = Channel::new(wire::Side::Client, self.wire.clone(), self.view.revision());
         self.spawn_driver(&channel, transport, endpoint);
-        match channel.ready().await {
+        // The driver outlives this future, which ends early when the time is up.
+        let mut wanted = Wanted { channel: &channel, ready: false };
+        let outcome = channel.ready().await;
+        wanted.ready = outcome.is_ok();
+        drop(wanted);
+        match outcome {
             Ok(()) => Ok(channel),
             Err(CloseReason::WrongPeer(detail)) => {
                 Err(self.failed(endpoint, ErrorCode::WrongPeer, "wrong-peer", detail))
@@ -126,6 +131,20 @@ impl Connector {
     fn failed(&self, endpoint: &EndpointState, code: ErrorCode, reason: &'static str, detail: String) -> Error {
         self.metrics.handshake_failed(reason).inc();
         Error::new(code, Origin::Local, Phase::Connect, Executed::No, format!("{}: {detail}", endpoint.address()))
+    }
+}
+
+/// Closes a channel that nobody waits for any more before it is ready.
+struct Wanted<'a> {
+    channel: &'a Channel,
+    ready: bool,
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        if !self.ready {
+            self.channel.goodbye(CloseReason::Finished);
+        }
     }
 }
 

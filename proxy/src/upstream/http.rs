@@ -1,5 +1,6 @@
 //! The plain HTTP/1.1 call to the own app.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use hyper::body::Incoming;
 use wire::{RequestHead, ResponseHead};
 
 use crate::call::{Body, BodyStream, Part, Reply};
-use crate::edge::{self, Outgoing};
+use crate::edge::{self, Outgoing, Watch};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::upstream::app_pool::{AppPool, Connection, NoConnection};
 
@@ -48,15 +49,16 @@ pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, b
     edge::to_hyper(head.headers, &mut headers).map_err(|_| {
         Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, "a header is invalid")
     })?;
-    edge::settle_length(&mut headers, &body, false, None);
+    edge::settle_request(&mut headers, &body, &method);
 
     let replay = match &body {
-        Body::Whole(bytes) if edge::is_idempotent(&method) => Some(bytes.clone()),
+        Body::Whole(bytes) if edge::is_safe(&method) => Some(bytes.clone()),
         _ => None,
     };
     let is_head = method == Method::HEAD;
+    let uploaded = Rc::new(Cell::new(false));
     let build = |body: Body| {
-        let mut request = Request::new(Outgoing::new(body, ()));
+        let mut request = Request::new(Outgoing::new(body, &headers, Uploaded(Rc::clone(&uploaded))));
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
@@ -72,7 +74,7 @@ pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, b
             continue;
         }
         match connection.sender.try_send_request(request).await {
-            Ok(response) => return answer(pool, connection, limits, response, is_head).await,
+            Ok(response) => return answer(pool, connection, limits, response, is_head, uploaded).await,
             Err(mut failure) => {
                 if let Some(unsent) = failure.take_message() {
                     // hyper gives the request back when not a byte of it was written: provably not executed.
@@ -105,6 +107,7 @@ async fn answer(
     limits: HeaderLimits,
     response: Response<Incoming>,
     is_head: bool,
+    uploaded: Rc<Cell<bool>>,
 ) -> Result<Reply, Error> {
     let (parts, incoming) = response.into_parts();
     let cost = edge::header_cost(&parts.headers);
@@ -132,16 +135,27 @@ async fn answer(
     }
     let body = match body {
         Body::Whole(bytes) => {
-            if keep {
+            if keep && uploaded.get() {
                 pool.checkin(connection);
             }
             Body::Whole(bytes)
         }
         Body::Stream(source) => {
-            Body::stream(Lent { source, connection: Some(connection), keep, pool: Rc::clone(pool) })
+            Body::stream(Lent { source, connection: Some(connection), keep, uploaded, pool: Rc::clone(pool) })
         }
     };
     Ok(Reply { head: ResponseHead { status, headers }, body })
+}
+
+/// Set once the request's body is out. An app that answers earlier still reads the rest of it, or closes: no other call
+/// may wait behind that, so the connection is not used again.
+#[derive(Debug)]
+pub struct Uploaded(Rc<Cell<bool>>);
+
+impl Watch for Uploaded {
+    fn ended(&mut self, error: Option<&Error>) {
+        self.0.set(error.is_none());
+    }
 }
 
 /// A streamed answer that holds its connection until its end. Dropped before, it closes the connection: that is how the
@@ -150,6 +164,7 @@ struct Lent {
     source: Pin<Box<dyn BodyStream>>,
     connection: Option<Connection>,
     keep: bool,
+    uploaded: Rc<Cell<bool>>,
     pool: Rc<AppPool>,
 }
 
@@ -158,7 +173,7 @@ impl BodyStream for Lent {
         let polled = self.source.as_mut().poll_part(cx);
         match &polled {
             Poll::Ready(None) => {
-                if let Some(connection) = self.connection.take().filter(|_| self.keep) {
+                if let Some(connection) = self.connection.take().filter(|_| self.keep && self.uploaded.get()) {
                     self.pool.checkin(connection);
                 }
             }

@@ -150,7 +150,7 @@ impl Pool {
 fn retire(channel: Rc<Channel>) {
     channel.drain();
     tokio::task::spawn_local(async move {
-        channel.idle().await;
+        channel.quiet().await;
         channel.goodbye(CloseReason::Finished);
     });
 }

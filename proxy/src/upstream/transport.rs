@@ -86,33 +86,50 @@ impl Transport {
         }
     }
 
-    /// Hands what is queued to the socket; `Ready` once all of it went. Counts the bytes written.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Hands what is queued to the socket: the bytes written, and `Ready` once all of it went.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> (usize, Poll<io::Result<()>>) {
         let mut written = 0;
+        let flushed = self.flush(cx, &mut written);
+        (written, flushed)
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>, written: &mut usize) -> Poll<io::Result<()>> {
         if let Some(tls) = self.tls.as_deref_mut() {
             while tls.wants_write() {
                 match tls.write_tls(&mut Gather { socket: &mut self.socket, cx }) {
                     Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Ok(count) => written += count,
+                    Ok(count) => *written += count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            return Poll::Ready(Ok(written));
+            return Poll::Ready(Ok(()));
         }
         while self.plain_sent < self.plain.len() {
             match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.plain[self.plain_sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => {
                     self.plain_sent += count;
-                    written += count;
+                    *written += count;
                 }
             }
         }
         self.plain.clear();
         self.plain.shrink_to(wire::limits::INLINE_BODY_BYTES);
         self.plain_sent = 0;
-        Poll::Ready(Ok(written))
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says that nothing more is sent.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    /// Reads into `scratch` what nobody wants any more; 0: the peer has closed too.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Queues TLS's close_notify, so that the peer can tell an end from a cut.

@@ -1,9 +1,11 @@
 //! The task that owns a channel's socket: reads, hands events to their streams, writes what has gathered.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
@@ -17,8 +19,8 @@ use crate::upstream::transport::Transport;
 
 /// Reads in one turn of a driver, before others get theirs.
 const READS_PER_TURN: usize = 4;
-/// How long a closing channel may take to send its GOODBYE.
-const CLOSING: Duration = Duration::from_secs(1);
+/// How long a closing channel may take to send what is left and its GOODBYE, and to see the peer close too.
+pub(super) const CLOSING: Duration = Duration::from_millis(500);
 
 /// Drives a channel until it is closed.
 ///
@@ -30,6 +32,8 @@ pub async fn drive(
     on_hello: impl FnMut(&Hello) -> Result<(), CloseReason> + Unpin,
     on_request: impl FnMut(Incoming) + Unpin,
 ) -> CloseReason {
+    let driven = Rc::clone(&shared);
+    let _driven = Driven::new(&driven.driven);
     let mut driver = Driver {
         channel,
         transport,
@@ -38,6 +42,7 @@ pub async fn drive(
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         timer_at: None,
         transport_over: false,
+        unsent: false,
         on_hello,
         on_request,
         arrived: Vec::new(),
@@ -48,11 +53,27 @@ pub async fn drive(
     let reason = poll_fn(|cx| driver.poll(cx)).await;
     let channel = Rc::clone(&driver.channel);
     driver.measure(&channel.inner.borrow());
-    // What is left to say (GOODBYE, close_notify) gets a moment; a peer that does not read is not waited for.
-    driver.transport.close_notify();
-    let _ = tokio::time::timeout(CLOSING, poll_fn(|cx| driver.transport.poll_flush(cx))).await;
+    // What is left to say (finished answers, GOODBYE, close_notify) gets a moment; a peer that does not read is not
+    // waited for.
+    let _ = tokio::time::timeout(CLOSING, driver.say_goodbye()).await;
     channel.inner.borrow_mut().driver = None;
     reason
+}
+
+/// Counts a driver as long as it lives.
+struct Driven<'a>(&'a Cell<usize>);
+
+impl<'a> Driven<'a> {
+    fn new(count: &'a Cell<usize>) -> Driven<'a> {
+        count.set(count.get() + 1);
+        Driven(count)
+    }
+}
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 struct Driver<H, R> {
@@ -63,6 +84,8 @@ struct Driver<H, R> {
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     transport_over: bool,
+    /// The transport holds bytes that the socket has not taken.
+    unsent: bool,
     on_hello: H,
     on_request: R,
     arrived: Vec<Incoming>,
@@ -109,10 +132,12 @@ where
         let closed = {
             let inner = channel.inner.borrow();
             self.measure(&inner);
-            if channel.state.get() == State::Draining && inner.wire.live_streams() == 0 {
+            channel.unsent.set(self.unsent);
+            if channel.state.get() == State::Draining && channel.is_quiet(&inner) {
                 channel.changed.notify_waiters();
             }
-            inner.wire.is_closed() || (self.transport_over && inner.close_reason.is_some())
+            // Whatever is still to be sent: to a peer that does not read it would wait for ever.
+            inner.close_reason.is_some()
         };
         if closed {
             let reason = channel.close_reason();
@@ -279,35 +304,57 @@ where
         if self.transport_over {
             return;
         }
-        match self.transport.poll_flush(cx) {
-            Poll::Pending => return,
-            Poll::Ready(Ok(count)) => self.shared.metrics.channel_bytes.sent.inc_by(count as u64),
-            Poll::Ready(Err(error)) => return self.transport_ended(now, Some(error)),
-        }
-        let more = {
-            let shared = Rc::clone(&self.shared);
-            let mut frames = shared.frames.borrow_mut();
-            frames.clear();
-            let mut inner = self.channel.inner.borrow_mut();
-            if !inner.wire.poll_transmit(now, &mut frames, wire::limits::FLUSH_BYTES) {
-                return;
-            }
-            if let Err(error) = self.transport.queue(&frames) {
-                drop(inner);
-                return self.transport_ended(now, Some(error));
-            }
-            inner.wire.wants_transmit()
-        };
-        match self.transport.poll_flush(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(count)) => {
-                self.shared.metrics.channel_bytes.sent.inc_by(count as u64);
+        match self.transmit(cx, now) {
+            Poll::Pending => self.unsent = true,
+            Poll::Ready(Ok(more)) => {
+                self.unsent = more;
                 if more {
                     // One flush bound a turn: others on this worker come first.
                     cx.waker().wake_by_ref();
                 }
             }
-            Poll::Ready(Err(error)) => self.transport_ended(now, Some(error)),
+            Poll::Ready(Err(error)) => {
+                self.unsent = false;
+                self.transport_ended(now, Some(error));
+            }
         }
+    }
+
+    /// Hands at most one flush bound to the socket. Says whether there is more; pending: the socket is full.
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<bool>> {
+        ready!(self.flush(cx))?;
+        let more = {
+            let mut frames = self.shared.frames.borrow_mut();
+            frames.clear();
+            let mut inner = self.channel.inner.borrow_mut();
+            if !inner.wire.poll_transmit(now, &mut frames, wire::limits::FLUSH_BYTES) {
+                return Poll::Ready(Ok(false));
+            }
+            self.transport.queue(&frames)?;
+            inner.wire.wants_transmit()
+        };
+        ready!(self.flush(cx))?;
+        Poll::Ready(Ok(more))
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (written, flushed) = self.transport.poll_flush(cx);
+        self.shared.metrics.channel_bytes.sent.inc_by(written as u64);
+        flushed
+    }
+
+    /// Sends what is left, says that nothing more comes, and waits for the peer to say so too: closing a socket before
+    /// its input is read resets it, and takes from the peer what is on its way.
+    async fn say_goodbye(&mut self) -> io::Result<()> {
+        if self.transport_over {
+            return Ok(());
+        }
+        while poll_fn(|cx| self.transmit(cx, Instant::now())).await? {}
+        self.transport.close_notify();
+        poll_fn(|cx| self.flush(cx)).await?;
+        poll_fn(|cx| self.transport.poll_shutdown(cx)).await?;
+        let shared = Rc::clone(&self.shared);
+        while poll_fn(|cx| self.transport.poll_discard(cx, &mut shared.scratch.borrow_mut())).await? > 0 {}
+        Ok(())
     }
 }

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slab::Slab;
@@ -32,6 +32,9 @@ use crate::metrics::Metrics;
 
 /// Bytes read from a socket at once.
 pub const READ_BYTES: usize = 256 * 1024;
+
+/// How often the end of a worker looks for channels that are still closing.
+const CLOSED_LOOK: Duration = Duration::from_millis(5);
 
 /// How a stream ended other than by its END flags.
 #[derive(Debug, Clone)]
@@ -56,6 +59,8 @@ pub struct Shared {
     frames: RefCell<Vec<u8>>,
     metrics: Arc<Metrics>,
     waiting: Rc<Cell<usize>>,
+    /// Channels whose tasks have not ended.
+    driven: Cell<usize>,
 }
 
 impl Shared {
@@ -66,7 +71,16 @@ impl Shared {
             frames: RefCell::new(Vec::new()),
             metrics,
             waiting: Rc::default(),
+            driven: Cell::new(0),
         })
+    }
+
+    /// Waits until all channels have said their goodbyes, not much longer than one of them may take for it.
+    pub async fn all_closed(&self) {
+        let deadline = Instant::now() + drive::CLOSING + CLOSED_LOOK;
+        while self.driven.get() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(CLOSED_LOOK).await;
+        }
     }
 
     /// Requests of this worker that wait for a connection to the app: told to peers as load.
@@ -81,6 +95,8 @@ pub struct Channel {
     side: wire::Side,
     inner: RefCell<Inner>,
     state: Cell<State>,
+    /// The transport holds bytes that the socket has not taken.
+    unsent: Cell<bool>,
     changed: Notify,
     error: RefCell<Option<std::io::Error>>,
 }
@@ -147,6 +163,7 @@ impl Channel {
             side,
             inner: RefCell::new(Inner { wire, slots: Slab::new(), driver: None, close_reason: None }),
             state: Cell::new(State::Greeting),
+            unsent: Cell::new(false),
             changed: Notify::new(),
             error: RefCell::new(None),
         })
@@ -185,20 +202,19 @@ impl Channel {
         self.state.get() == State::Ready
     }
 
-    /// Resolves when no stream lives, or the channel is closed.
-    pub async fn idle(&self) {
+    /// Resolves when a channel that drains has no stream any more and all of it is sent, or is closed.
+    pub async fn quiet(&self) {
         loop {
             let changed = self.changed.notified();
-            if self.state.get() == State::Closed || self.live_streams() == 0 {
+            if self.state.get() == State::Closed || self.is_quiet(&self.inner.borrow()) {
                 return;
             }
             changed.await;
         }
     }
 
-    /// Streams that live.
-    pub fn live_streams(&self) -> usize {
-        self.inner.borrow().wire.live_streams()
+    fn is_quiet(&self, inner: &Inner) -> bool {
+        inner.wire.live_streams() == 0 && !self.unsent.get()
     }
 
     /// Opens a call. `end`: `body` is all of it; else the returned [`SendHalf`] sends the rest.
