@@ -2,6 +2,8 @@
 
 use pillion_tests::http::call;
 use pillion_tests::prelude::*;
+use pillion_tests::rawapp::RawApp;
+use std::io::{Read, Write};
 
 /// What the app saw of a request's headers.
 fn seen(caller: &Sidecar, request: &Request) -> Vec<(String, String)> {
@@ -186,4 +188,98 @@ fn a_trailer_reaches_the_other_end() {
     conn.write(b"GET / HTTP/1.1\r\nhost: payments\r\nte: trailers\r\nconnection: te, close\r\n\r\n").unwrap();
     let said = String::from_utf8_lossy(&conn.read_to_close()).into_owned();
     assert!(said.contains("x-sum: 42"), "{said:?}");
+}
+
+#[test]
+fn an_app_sees_the_length_or_the_chunks_of_any_method() {
+    let mesh = Mesh::on_files();
+    let (caller, _payments) = mesh.pair();
+    let empty = seen(&caller, &Request::new("POST", "payments", "/headers").header("content-length", "0"));
+    assert_eq!(values(&empty, "content-length"), ["0"]);
+    let bare = seen(&caller, &Request::get("payments", "/headers"));
+    assert_eq!(values(&bare, "content-length"), [""; 0]);
+    // A body where most senders have none, in pieces and longer than what travels with the head.
+    let mut conn = Conn::connect(caller.outbound()).unwrap();
+    conn.write(b"GET /upload HTTP/1.1\r\nhost: payments\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    for _ in 0..10 {
+        conn.write_chunk(&[b'x'; 1_000]).unwrap();
+    }
+    conn.write(b"0\r\n\r\n").unwrap();
+    let answer = conn.read_response(false).unwrap();
+    assert!(answer.text().ends_with(" 10000"), "{}", answer.summary());
+}
+
+#[test]
+fn an_answer_with_a_length_counts_as_answered() {
+    let mesh = Mesh::on_files();
+    let (caller, payments) = mesh.pair();
+    for bytes in [5_000, 100_000, 3_000_000] {
+        let mut conn = Conn::connect(caller.outbound()).unwrap();
+        let answer = conn.call(&Request::get("payments", &format!("/download?bytes={bytes}&seed=1"))).unwrap();
+        assert_eq!(answer.header("content-length"), Some(bytes.to_string().as_str()));
+        assert_eq!(answer.body.len(), bytes);
+    }
+    for (sidecar, direction) in [(&caller, "outbound"), (&payments.sidecar, "inbound")] {
+        until("all calls to be recorded", Duration::from_secs(5), || {
+            let of = |outcome| sidecar.metric("pillion_calls_total", &[("direction", direction), ("outcome", outcome)]);
+            if (of("ok"), of("cancelled")) == (4.0, 0.0) { Ok(()) } else { Err((of("ok"), of("cancelled"))) }
+        });
+    }
+}
+
+/// An app that answers a head at once, then takes in the whole body, and says how much that was.
+fn answering_early(taken: std::sync::mpsc::Sender<usize>) -> RawApp {
+    let taken = std::sync::Mutex::new(taken);
+    RawApp::start(move |mut stream| {
+        let mut buffer = vec![0; 65_536];
+        let mut total = 0;
+        loop {
+            let Ok(count @ 1..) = stream.read(&mut buffer) else { break };
+            if total == 0 {
+                let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+            }
+            total += count;
+            if buffer[..count].ends_with(b"0\r\n\r\n") {
+                break;
+            }
+        }
+        let _ = taken.lock().expect("no panic inside").send(total);
+    })
+}
+
+#[test]
+fn an_upload_goes_on_after_an_early_answer_and_keeps_nobody_waiting() {
+    let (sender, taken) = std::sync::mpsc::channel();
+    let app = answering_early(sender);
+    let mesh = Mesh::on_files();
+    let _payments = mesh.builder("payments").app(app.address()).start();
+    let caller = mesh.builder("orders").config("[timeouts]\nheader = \"1s\"\n").start();
+    let mut conn = Conn::connect(caller.outbound()).unwrap();
+    let head = until("an answer", Duration::from_secs(10), || {
+        conn = Conn::connect(caller.outbound()).map_err(|error| error.to_string())?;
+        let head = "POST /take HTTP/1.1\r\nhost: payments\r\ntransfer-encoding: chunked\r\n\r\n";
+        conn.write(head.as_bytes())
+            .and_then(|()| conn.write_chunk(&[b'x'; 10_000]))
+            .map_err(|error| error.to_string())?;
+        let head = conn.read_head().map_err(|error| error.to_string())?;
+        if head.status == 202 { Ok(head) } else { Err(head.status.to_string()) }
+    });
+    assert_eq!(head.status, 202);
+    let began = Instant::now();
+    let mut sent = 10_000;
+    while began.elapsed() < Duration::from_secs(3) {
+        conn.write_chunk(&[b'x'; 1_000]).expect("the upload is still taken");
+        sent += 1_000;
+        // A slow sender is what this is about: it paces, it does not wait for anything.
+        std::thread::sleep(Duration::from_millis(100));
+        if sent == 15_000 {
+            // The connection to the app that the upload is still on is nobody else's.
+            let asked = Instant::now();
+            assert_eq!(post(caller.outbound(), "payments", "/other", "0\r\n\r\n").status(), 202);
+            assert!(asked.elapsed() < Duration::from_secs(1), "it waited {:?} behind the upload", asked.elapsed());
+        }
+    }
+    conn.write(b"0\r\n\r\n").unwrap();
+    let whole = std::iter::from_fn(|| taken.recv_timeout(Duration::from_secs(5)).ok()).find(|total| *total >= sent);
+    assert!(whole.is_some(), "the app never saw all {sent} bytes");
 }

@@ -7,6 +7,7 @@ mod bulk;
 mod cancel;
 mod clients;
 mod config;
+mod faults;
 mod first_call;
 mod harness;
 mod http;

@@ -104,3 +104,31 @@ fn a_sidecar_starts_before_its_registry_and_before_its_app() {
     });
     assert_eq!(get(payments.outbound(), "anything", "/").header("x-pillion-error"), Some("discovery-timeout"));
 }
+
+#[test]
+fn answers_that_are_queued_but_not_sent_are_not_cut() {
+    let mesh = Mesh::on_files();
+    let (caller, mut payments) = mesh.pair();
+    const BYTES: usize = 280_000; // more than the caller's sidecar takes in for a caller that does not read
+    let mut conns: Vec<Conn> = (0..8)
+        .map(|seed| {
+            let mut conn = Conn::connect(caller.outbound()).unwrap();
+            let request = Request::get("payments", &format!("/download?bytes={BYTES}&seed={seed}"));
+            conn.write(&request.encode()).unwrap();
+            conn
+        })
+        .collect();
+    until("the app to be done with all of them", Duration::from_secs(10), || {
+        let (running, requests) = (payments.app.running(), payments.app.requests());
+        if running == 0 && requests >= 9 { Ok(()) } else { Err((running, requests)) }
+    });
+    payments.sidecar.process().signal(nix::sys::signal::Signal::SIGINT);
+    until("it to drain", Duration::from_secs(5), || {
+        if payments.sidecar.log().contains("draining") { Ok(()) } else { Err(payments.sidecar.log()) }
+    });
+    for (seed, conn) in conns.iter_mut().enumerate() {
+        let answer = conn.read_response(false).unwrap();
+        assert_eq!(answer.body.len(), BYTES, "download {seed}: {}", answer.summary());
+    }
+    assert!(payments.sidecar.process().wait(Duration::from_secs(10)).success());
+}
