@@ -7,6 +7,7 @@
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -62,7 +63,9 @@ impl Port {
 }
 
 fn lease_dir() -> PathBuf {
-    let dir = std::env::temp_dir().join("pillion-test-ports");
+    // Each user has a directory of their own: another's lock files could not be opened.
+    let user = std::fs::metadata("/proc/self").expect("/proc").uid();
+    let dir = std::env::temp_dir().join(format!("pillion-test-ports-{user}"));
     std::fs::create_dir_all(&dir).expect("create the directory of port leases");
     dir
 }

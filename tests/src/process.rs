@@ -1,5 +1,6 @@
 //! Child processes: their output goes to a file, they die with their handle, and a failing test prints their last words.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -7,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// How much of a log a failing test prints.
@@ -25,6 +27,7 @@ impl Process {
     /// Starts `command` with both outputs appended to `log`.
     #[track_caller]
     pub fn start(label: &str, mut command: Command, log: &Path) -> Process {
+        raise_descriptors();
         let file = File::options().create(true).append(true).open(log).expect("open the log file");
         let child = command
             .stdin(Stdio::null())
@@ -117,6 +120,15 @@ impl Drop for Process {
             eprintln!("{}", self.tail());
         }
     }
+}
+
+/// Lifts this process's soft limit of open descriptors to the hard one: Debian's 1,024 is less than some tests open.
+fn raise_descriptors() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of descriptors");
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a soft limit may rise to the hard one");
+    });
 }
 
 fn tail_of(path: &Path) -> String {

@@ -163,11 +163,25 @@ impl Builder {
             .args(["--inbound", &self.inbound.local().to_string()])
             .args(["--admin", &self.admin.local().to_string()])
             .args(&self.arguments)
+            .envs(self.patience())
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if !self.command.is_empty() {
             command.arg("--").args(&self.command);
         }
         Process::start(&format!("sidecar {}", self.label), command, &dir.join("sidecar.log"))
+    }
+}
+
+/// The limits that a single call may run into because the machine is starved and nothing else is wrong: a test that is
+/// about one of them sets it in its config, all others get it long enough.
+const PATIENCE: [(&str, &str, &str); 2] =
+    [("connect", "PILLION_TIMEOUTS_CONNECT", "5s"), ("first_answer", "PILLION_TIMEOUTS_FIRST_ANSWER", "10s")];
+
+impl Builder {
+    /// Those of [`PATIENCE`] that the config does not name: a variable would win over it.
+    fn patience(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let named: Vec<&str> = self.config.lines().filter_map(|line| Some(line.split_once('=')?.0.trim())).collect();
+        PATIENCE.into_iter().filter(move |(key, ..)| !named.contains(key)).map(|(_, variable, value)| (variable, value))
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use wire::{Config, Connection, Event, Hello, RequestHead, Side, Token};
 
+/// How long one read waits.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The most that is asked of `poll_transmit` at once.
 const FLUSH_BYTES: usize = 256 * 1024;
 
@@ -22,20 +24,34 @@ pub struct WirePeer {
 impl WirePeer {
     /// Dials with an identity; the HELLO will claim `service`.
     pub fn dial(to: SocketAddr, identity: &Path, service: &str) -> io::Result<WirePeer> {
-        let stream = peer::dial(to, Some(identity), Duration::from_millis(500))?;
-        let hello = Hello {
-            service: service.to_owned(),
-            version: "1.0.0".to_owned(),
-            instance: "a-test".to_owned(),
-            revision: 0,
-            agent: "pillion-tests/0".to_owned(),
-        };
-        let config = Config { hello, ..Config::default() };
+        // The handshake may take as long as a busy machine needs; after it, reads look every now and then.
+        let stream = peer::dial(to, Some(identity), Duration::from_secs(10))?;
+        stream.sock.set_read_timeout(Some(LOOK_EVERY))?;
+        let config = Config { hello: hello(service), ..Config::default() };
         Ok(WirePeer {
             stream,
             connection: Connection::new(Side::Client, config, Instant::now()),
             input: BytesMut::new(),
         })
+    }
+
+    /// What a caller that calls itself `service` writes for a HELLO and, right behind it, a GET of `path`: in order and
+    /// whole, made with a peer that exists only here.
+    #[must_use]
+    pub fn hello_and_get(service: &str, to: &str, path: &str) -> Vec<u8> {
+        let now = Instant::now();
+        let mut caller = Connection::new(Side::Client, Config { hello: hello(service), ..Config::default() }, now);
+        let mut callee = Connection::new(Side::Server, Config { hello: hello(to), ..Config::default() }, now);
+        let (mut said, mut heard) = (Vec::new(), Vec::new());
+        while caller.poll_transmit(now, &mut said, FLUSH_BYTES) {}
+        while callee.poll_transmit(now, &mut heard, FLUSH_BYTES) {}
+        caller.handle_input(now, &mut BytesMut::from(&heard[..]));
+        caller.accept_peer();
+        let (to, path) = (Bytes::copy_from_slice(to.as_bytes()), Bytes::copy_from_slice(path.as_bytes()));
+        let head = RequestHead { service: to, method: Bytes::from_static(b"GET"), path, ..RequestHead::default() };
+        caller.open(now, &head, Bytes::new(), true, Token(1)).expect("an open connection takes a call");
+        while caller.poll_transmit(now, &mut said, FLUSH_BYTES) {}
+        said
     }
 
     /// The connection, to open, cancel and so on.
@@ -99,5 +115,15 @@ impl WirePeer {
             }
         }
         (all, None)
+    }
+}
+
+fn hello(service: &str) -> Hello {
+    Hello {
+        service: service.to_owned(),
+        version: "1.0.0".to_owned(),
+        instance: "a-test".to_owned(),
+        revision: 0,
+        agent: "pillion-tests/0".to_owned(),
     }
 }
