@@ -154,7 +154,7 @@ async fn old_files_are_nobody_and_one_that_is_touched_again_is_back() {
     changes.addresses("pay", &["10.0.0.1:1"]).await;
     let lapsed = Instant::now();
     changes.addresses("pay", &[]).await;
-    assert!(lapsed.elapsed() < TTL + Duration::from_millis(500), "when it lapses, not later: {:?}", lapsed.elapsed());
+    assert!(lapsed.elapsed() < TTL + Duration::from_millis(1_500), "when it lapses, not later: {:?}", lapsed.elapsed());
     set("pay/1.0.0/10.0.0.2:2", SystemTime::now());
     changes.addresses("pay", &["10.0.0.2:2"]).await;
 }

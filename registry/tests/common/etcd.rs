@@ -2,16 +2,17 @@
 //! its data.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::{
     Certificate, Client, ConnectOptions, DeleteOptions, GetOptions, Identity, KeyValue, PutOptions, TlsOptions,
 };
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tokio::time::Instant;
 
-const BINARY: &str = "/usr/bin/etcd";
 const PREFIX: &str = "/pillion";
 
 #[derive(Debug)]
@@ -65,10 +66,6 @@ impl Etcd {
     }
 
     async fn start_as(arguments: &[&str], tls: Option<Certificates>) -> Etcd {
-        assert!(
-            Path::new(BINARY).exists(),
-            "{BINARY} is not there: these tests need a real etcd, from the Debian package etcd-server"
-        );
         let mut etcd = Etcd {
             dir: tempfile::tempdir().expect("a directory for etcd"),
             client_port: 0,
@@ -112,7 +109,7 @@ impl Etcd {
         let client = format!("{scheme}://127.0.0.1:{}", self.client_port);
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let log = std::fs::File::create(self.dir.path().join("log")).expect("a log file");
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         if let Some(tls) = &self.tls {
             for (name, flag, text) in [
                 ("ca.pem", "--trusted-ca-file", &tls.ca),
@@ -187,16 +184,16 @@ impl Etcd {
 
     /// SIGSTOP: it answers nothing, and its sockets stay open.
     pub fn freeze(&self) {
-        self.signal("-STOP");
+        self.signal(Signal::SIGSTOP);
     }
 
     pub fn thaw(&self) {
-        self.signal("-CONT");
+        self.signal(Signal::SIGCONT);
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.child.as_ref().expect("etcd runs").id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.as_ref().expect("etcd runs").id()).expect("a pid fits");
+        nix::sys::signal::kill(Pid::from_raw(id), signal).expect("signal etcd");
     }
 
     pub async fn client(&self) -> Client {
@@ -263,6 +260,16 @@ impl Drop for Etcd {
         }
         self.kill();
     }
+}
+
+/// etcd on PATH, or where Debian keeps what only root runs.
+fn binary() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|dir| dir.join("etcd"))
+        .find(|file| file.is_file())
+        .expect("no etcd on PATH: these tests need a real one, from the Debian package etcd-server")
 }
 
 fn free_ports() -> (u16, u16) {
