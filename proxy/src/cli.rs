@@ -331,12 +331,13 @@ mod tests {
         assert_eq!(inputs.file, Some("/flag.toml".into()));
     }
 
-    /// Answers each connection with the next of `answers`.
+    /// Answers each connection with the next of `answers`, and then for ever with the last.
     fn admin(answers: &'static [&'static str]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address");
         thread::spawn(move || {
-            for answer in answers {
+            let last = answers.last().expect("at least one answer");
+            for answer in answers.iter().chain(std::iter::repeat(last)) {
                 let (mut stream, _) = listener.accept().expect("accept");
                 let mut request = [0; 512];
                 let _ = stream.read(&mut request).expect("request");
@@ -358,7 +359,7 @@ mod tests {
     #[test]
     fn wait_gives_up_with_the_last_reason() {
         let admin = admin(&["HTTP/1.1 503 Service Unavailable\r\n\r\n{\"table\":\"not loaded\"}\n"]);
-        let reason = WaitArgs { admin, timeout: Duration::from_millis(20) }.wait();
+        let reason = WaitArgs { admin, timeout: Duration::from_secs(2) }.wait();
         assert_eq!(reason, Err("{\"table\":\"not loaded\"}".to_owned()));
     }
 

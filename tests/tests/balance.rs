@@ -22,9 +22,10 @@ fn a_third_instance_takes_a_fair_share_within_two_seconds() {
     });
     let settled = Instant::now() + Duration::from_secs(2);
     let names = ["p1", "p2", "p3"];
-    until("two seconds and 1,500 calls more", Duration::from_secs(30), || {
+    // So many that chance alone, and a scheduler that starves one of three for a moment, move no share by a fifth.
+    until("two seconds and 6,000 calls more", Duration::from_secs(90), || {
         let seen: usize = load.counts(settled, &names).iter().sum();
-        if seen >= 1_500 { Ok(()) } else { Err(seen) }
+        if seen >= 6_000 { Ok(()) } else { Err(seen) }
     });
     let report = load.stop();
     report.assert_clean(2_000);
@@ -52,7 +53,8 @@ fn a_killed_instance_fails_no_get_and_leaves_the_table_within_its_lease() {
     let killed = Instant::now();
     third.sidecar.kill();
     third.app.stop();
-    // The lease is 10 s; etcd looks for ended ones every half second, and the news travels.
+    // The lease is 10 s, and the last renewal may be as young as the kill; etcd looks for ended ones every half second
+    // and revokes them through its log, and the news travels: three seconds for all of that.
     caller.wait_table("payments", Duration::from_secs(13), &all[..2]);
     load.run_for(200, Duration::from_secs(20));
     let report = load.stop();

@@ -25,7 +25,13 @@ fn one_connection_carries_every_kind_of_exchange() {
     let mesh = Mesh::on_files();
     let (caller, payments) = mesh.pair();
     let mut conn = Conn::connect(caller.outbound()).unwrap();
-    let connections = payments.app.connections();
+    // A connection on which nothing was sent for a while is not trusted with what may not be repeated (docs/decisions/0004),
+    // so only among safe methods is reuse certain, however slowly this machine runs.
+    let before = payments.app.connections();
+    for _ in 0..10 {
+        assert_eq!(conn.call(&Request::get("payments", "/who")).unwrap().text(), "payments-1");
+    }
+    assert!(payments.app.connections() <= before + 1, "connections to the app are reused");
     for round in 0..3 {
         assert_eq!(conn.call(&Request::get("payments", "/who")).unwrap().text(), "payments-1");
         let head = conn.call(&Request::new("HEAD", "payments", "/download?bytes=5000")).unwrap();
@@ -50,7 +56,8 @@ fn one_connection_carries_every_kind_of_exchange() {
             );
         }
     }
-    assert!(payments.app.connections() <= connections + 1, "connections to the app are reused");
+    // Of the 30 calls the six PATCH and PURGE may each want a connection of its own.
+    assert!(payments.app.connections() <= before + 7, "connections to the app are reused");
 }
 
 #[test]

@@ -29,17 +29,18 @@ fn the_way_out_stays_open_while_calls_come_to_their_end() {
     let (caller, mut payments) = mesh.pair();
     // Payments has a call in flight when it is told to stop, and needs billing to finish it.
     let mut conn = Conn::connect(caller.outbound()).unwrap();
-    conn.write(&Request::get("payments", "/slow?ms=2000").encode()).unwrap();
+    conn.write(&Request::get("payments", "/slow?ms=8000").encode()).unwrap();
     until("the call to run", Duration::from_secs(5), || if payments.app.running() == 1 { Ok(()) } else { Err(()) });
     first_call(&payments.sidecar, "billing");
     payments.sidecar.process().signal(Signal::SIGTERM);
-    until("the drain to show", Duration::from_secs(1), || {
+    until("the drain to show", Duration::from_secs(5), || {
         let draining = payments.sidecar.metric("pillion_draining", &[]);
         if draining == 1.0 { Ok(()) } else { Err(draining) }
     });
     for _ in 0..5 {
         assert_eq!(get(payments.sidecar.outbound(), "billing", "/who").text(), "billing-1");
     }
+    assert_eq!(payments.app.running(), 1, "the call ended before the others were made: nothing was shown");
     assert_eq!(payments.sidecar.admin_get("/livez").status(), 200);
     assert_eq!(payments.sidecar.admin_get("/readyz").status(), 503, "who drains is not ready");
     let answer = conn.read_response(false).unwrap();

