@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build, the tests and the benchmarks need beside Rust: Debian packages, and a Python environment
-# below target/. Does nothing for what is there already. `tests/setup.sh bench` adds what `make bench` compares with.
+# Installs the Debian packages that the build, the tests and the benchmarks need beside Rust. Does nothing for what is
+# there already. `tests/setup.sh bench` adds what `make bench` compares with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,9 +22,13 @@ done
 if [[ ! -e /usr/include/google/protobuf/descriptor.proto ]]; then
     missing+=(libprotobuf-dev)
 fi
-# Debian splits the module that makes environments off its python3; other builds of Python have it.
-if [[ ${1:-test} == test ]] && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
-    missing+=(python3-venv)
+# The headers and start files of libc, without which gcc links nothing; gcc only recommends them.
+if [[ ! -e /usr/include/stdio.h ]]; then
+    missing+=(libc6-dev)
+fi
+# A client that the tests call with. Debian's own Python has it from Debian, whatever other python3 is first on PATH.
+if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c 'import requests' 2>/dev/null; then
+    missing+=(python3-requests)
 fi
 
 if ((${#missing[@]})); then
@@ -47,12 +51,4 @@ if ((${#missing[@]})); then
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q update
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q install -y --no-install-recommends "${missing[@]}" </dev/null
-fi
-
-# The Python client that is not in the standard library, in an environment of its own.
-venv="${CARGO_TARGET_DIR:-target}/venv"
-if [[ ${1:-test} == test ]] && ! "$venv/bin/python" -c 'import requests' 2>/dev/null; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'requests>=2.31,<3'
 fi

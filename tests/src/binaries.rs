@@ -29,7 +29,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
 }
 
-/// A directory below target/ for what outlives one run (a Python environment, results).
+/// A directory below target/ for what outlives one run (results).
 #[must_use]
 pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile lies in the target directory").to_owned()
