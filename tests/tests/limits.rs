@@ -57,6 +57,38 @@ fn one_header_limit_holds_on_the_way_in_and_on_the_way_back() {
     assert_eq!(get(caller.outbound(), "payments", "/who").text(), "payments-1", "the channel lives on");
 }
 
+/// A request whose head costs exactly `bytes`, as `limits.header_bytes` counts them: the target, and of each field name,
+/// value and the four bytes around them.
+fn with_head_of(bytes: usize) -> Request {
+    let others = "/echo".len() + "host".len() + "payments".len() + 4 + "x-filler".len() + 4;
+    with_header(bytes - others)
+}
+
+#[test]
+fn the_configured_header_limit_is_kept_to_the_byte_at_every_door() {
+    let mesh = Mesh::on_files();
+    let payments = mesh.instance("payments", "payments-1");
+    for (limit, config) in [(64 * 1024, ""), (16 * 1024, "[limits]\nheader_bytes = \"16KiB\"\n")] {
+        let port = Port::lease();
+        let door = format!("[[outbound]]\nlisten = \"{}\"\nservice = \"payments\"\n", port.local());
+        let caller = mesh.builder("orders").config(config).config(&door).start();
+        first_call(&caller, "payments");
+        for to in [caller.outbound(), port.local()] {
+            for bytes in [limit - 1, limit] {
+                let answer = call(to, &with_head_of(bytes));
+                assert_eq!(answer.status(), 200, "{bytes} bytes of {limit}: {}", answer.summary());
+            }
+            let before = payments.app.requests();
+            let answer = call(to, &with_head_of(limit + 1));
+            let seen = (answer.status(), answer.header("x-pillion-error"));
+            assert_eq!(seen, (431, Some("header-too-large")), "{limit} + 1 bytes: {}", answer.summary());
+            let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+            assert!(detail.contains("limits.header_bytes") && detail.contains(&limit.to_string()), "{detail}");
+            assert_eq!(payments.app.requests(), before, "what is refused reaches no app");
+        }
+    }
+}
+
 #[test]
 fn too_many_header_fields_are_refused() {
     let mesh = Mesh::on_files();
@@ -77,59 +109,82 @@ fn too_many_header_fields_are_refused() {
     assert_eq!(payments.app.requests(), before);
 }
 
+/// Sockets at one door that say too little, and now and then a byte more.
+struct Crowd {
+    what: &'static str,
+    sockets: Vec<TcpStream>,
+    drip: &'static [u8],
+}
+
+impl Crowd {
+    fn open(what: &'static str, number: usize, to: SocketAddr, first: &[u8], drip: &'static [u8]) -> Crowd {
+        let sockets = (0..number).map(|_| {
+            let mut socket = TcpStream::connect(to).expect("connect");
+            socket.set_nonblocking(true).expect("nonblocking");
+            let _ = socket.write(first);
+            socket
+        });
+        Crowd { what, sockets: sockets.collect(), drip }
+    }
+
+    /// A byte must not keep a socket alive.
+    fn drip(&mut self) {
+        for socket in &mut self.sockets {
+            let _ = socket.write(self.drip);
+        }
+    }
+
+    /// Lets go of those that the sidecar has closed; how many are left.
+    fn left(&mut self) -> usize {
+        self.sockets.retain_mut(|socket| {
+            loop {
+                match std::io::Read::read(socket, &mut [0; 512]) {
+                    Ok(0) => return false,
+                    Ok(_) => {} // a refusal; the end comes behind it
+                    Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+                }
+            }
+        });
+        self.sockets.len()
+    }
+}
+
 #[test]
 fn slow_and_silent_callers_are_let_go_and_nobody_else_notices() {
-    const EACH: usize = 250;
     let _turn = heavy();
     let mesh = Mesh::on_files();
     let payments = mesh.instance("payments", "payments-1");
-    let caller = mesh.builder("orders").config("[timeouts]\nheader = \"3s\"\n").start();
+    let port = Port::lease();
+    let caller = mesh
+        .builder("orders")
+        .config("[timeouts]\nheader = \"3s\"\n")
+        .config(&format!("[[outbound]]\nlisten = \"{}\"\nservice = \"payments\"\n", port.local()))
+        .start();
     first_call(&caller, "payments");
-    let began = Instant::now();
-    let open = |to: SocketAddr, first: &[u8]| -> Vec<TcpStream> {
-        (0..EACH)
-            .map(|_| {
-                let mut socket = TcpStream::connect(to).expect("connect");
-                socket.set_nonblocking(true).expect("nonblocking");
-                let _ = socket.write(first);
-                socket
-            })
-            .collect()
-    };
-    let mut dribbling = open(caller.outbound(), b"GET / HTTP/1.1\r\nhost: pay");
-    let silent = open(caller.outbound(), b"");
-    let silent_tls = open(payments.sidecar.inbound(), b"");
-    let dribbling_tls = open(payments.sidecar.inbound(), b"\x16\x03\x01");
     let load = Load::gets(caller.outbound(), "payments", 4, Duration::from_millis(5));
-    let closed = |sockets: &mut [TcpStream]| {
-        sockets
-            .iter_mut()
-            .filter_map(|socket| std::io::Read::read(socket, &mut [0; 512]).err())
-            .filter(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-            .count()
-            == 0
-    };
-    let (mut silent, mut silent_tls, mut dribbling_tls) = (silent, silent_tls, dribbling_tls);
-    let mut last_drop = Instant::now();
-    let all = within(Duration::from_secs(15), || {
-        if last_drop.elapsed() > Duration::from_millis(500) {
-            last_drop = Instant::now();
-            for socket in &mut dribbling {
-                let _ = socket.write(b"m"); // a byte now and then must not keep it alive
-            }
+    let (door, own, inbound) = (caller.outbound(), port.local(), payments.sidecar.inbound());
+    let half: &[u8] = b"GET / HTTP/1.1\r\nhost: pay";
+    let mut crowds = [
+        Crowd::open("dribbling at the outbound door", 2_500, door, half, b"m"),
+        Crowd::open("silent at the outbound door", 2_500, door, b"", b""),
+        Crowd::open("dribbling at a door of the config", 250, own, half, b"m"),
+        Crowd::open("silent at a door of the config", 250, own, b"", b""),
+        Crowd::open("dribbling at the inbound door", 250, inbound, b"\x16\x03\x01", b"\x02"),
+        Crowd::open("silent at the inbound door", 250, inbound, b"", b""),
+    ];
+    let began = Instant::now();
+    let mut last_drip = Instant::now();
+    within(Duration::from_secs(15), || {
+        if last_drip.elapsed() > Duration::from_millis(500) {
+            last_drip = Instant::now();
+            crowds.iter_mut().for_each(Crowd::drip);
         }
-        closed(&mut dribbling) && closed(&mut silent) && closed(&mut silent_tls) && closed(&mut dribbling_tls)
+        crowds.iter_mut().map(Crowd::left).sum::<usize>() == 0
     });
-    assert!(
-        all,
-        "after {:?} still open: dribbling {}, silent {}, silent at the inbound door {}, dribbling there {}",
-        began.elapsed(),
-        !closed(&mut dribbling),
-        !closed(&mut silent),
-        !closed(&mut silent_tls),
-        !closed(&mut dribbling_tls)
-    );
-    load.run_for(50, Duration::from_secs(5));
+    let left: Vec<_> =
+        crowds.iter_mut().map(|crowd| (crowd.what, crowd.left())).filter(|(_, left)| *left > 0).collect();
+    assert!(left.is_empty(), "still open after {:?}: {left:?}", began.elapsed());
+    load.run_for(50, Duration::from_secs(10));
     load.stop().assert_clean(200);
 }
 

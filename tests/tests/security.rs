@@ -2,6 +2,9 @@
 
 use pillion_tests::http::call;
 use pillion_tests::prelude::*;
+use pillion_tests::rawapp::{RawApp, read_request};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn ambiguous_framing_is_refused_and_the_connection_closed() {
@@ -65,6 +68,10 @@ fn ambiguous_framing_is_refused_and_the_connection_closed() {
             "a bare CR in a field",
             format!("GET / HTTP/1.1\r\nhost: payments\r\nx-a: b\rtransfer-encoding: chunked\r\n\r\n{smuggled}"),
         ),
+        (
+            "a bare LF in a field",
+            format!("GET / HTTP/1.1\r\nhost: payments\r\nx-a: b\ntransfer-encoding: chunked\r\n\r\n{smuggled}"),
+        ),
         ("a NUL in a field", format!("GET / HTTP/1.1\r\nhost: payments\r\nx-a: b\0c\r\n\r\n{smuggled}")),
         ("no version", format!("GET /\r\n\r\n{smuggled}")),
     ];
@@ -81,7 +88,8 @@ fn ambiguous_framing_is_refused_and_the_connection_closed() {
         // Both framings at once: hyper takes the chunks alone (RFC 9112 6.1 lets it) and closes, so one request may pass,
         // but never the smuggled one. To refuse it outright waits for the own codec (docs/pitfalls.md).
         let allowed = u64::from(case.contains("TE.") || case.contains(".TE"));
-        let smuggled = payments.app.paths().iter().any(|path| path == "/smuggled");
+        let fresh = usize::try_from(delivered).expect("a few");
+        let smuggled = payments.app.paths().iter().take(fresh).any(|path| path == "/smuggled");
         let good = good || (allowed == 1 && answers == 1);
         if !closed || delivered > allowed || smuggled || answers > 1 || !good {
             let start: String = said.chars().take(60).collect();
@@ -89,6 +97,66 @@ fn ambiguous_framing_is_refused_and_the_connection_closed() {
         }
     }
     assert!(wrong.is_empty(), "of {} cases {} are wrong:\n{}", cases.len(), wrong.len(), wrong.join("\n"));
+}
+
+/// An app that keeps the head of each request as it came.
+fn recording_app() -> (RawApp, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&seen);
+    let app = RawApp::start(move |mut stream| {
+        let mut carry = Vec::new();
+        while let Some(request) = read_request(&mut stream, &mut carry) {
+            heads.lock().expect("no panic inside").push(request.head);
+            if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
+                return;
+            }
+        }
+    });
+    (app, seen)
+}
+
+/// A line that ends in LF alone is read as one that ends in CRLF, which RFC 9112 2.2 allows and hyper does; to refuse it
+/// waits for the own codec (docs/pitfalls.md). What is held until then: the app never sees such a line, so it cannot read
+/// it differently, and each request that reaches it was asked for and is answered.
+#[test]
+fn bare_line_feeds_are_read_in_one_way_only() {
+    let (app, seen) = recording_app();
+    let mesh = Mesh::on_files();
+    let _payments = mesh.builder("payments").app(app.address()).start();
+    let caller = mesh.caller("orders");
+    first_call(&caller, "payments");
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: payments\r\n\r\n";
+    let length = smuggled.len();
+    for (case, bytes, most) in [
+        ("between the fields", format!("GET /first HTTP/1.1\nhost: payments\nx-a: b\n\n{smuggled}"), 2),
+        ("after the fields", format!("GET /first HTTP/1.1\r\nhost: payments\r\n\n{smuggled}"), 2),
+        (
+            "after the length",
+            format!("POST /first HTTP/1.1\r\nhost: payments\r\ncontent-length: {length}\n\r\n{smuggled}"),
+            1,
+        ),
+        (
+            "before the length",
+            format!("POST /first HTTP/1.1\r\nhost: payments\r\nx-a: b\ncontent-length: {length}\r\n\r\n{smuggled}"),
+            1,
+        ),
+    ] {
+        seen.lock().expect("no panic inside").clear();
+        let mut conn = Conn::connect(caller.outbound()).unwrap();
+        conn.write(bytes.as_bytes()).unwrap();
+        // The last request of the connection: when it is answered, everything before it is.
+        let _ = conn.write(b"GET /last HTTP/1.1\r\nhost: payments\r\nconnection: close\r\n\r\n");
+        let said = String::from_utf8_lossy(&conn.read_to_close()).into_owned();
+        let answered = said.matches("HTTP/1.1 200").count();
+        let heads = seen.lock().expect("no panic inside").clone();
+        assert_eq!(heads.len(), answered, "{case}: {heads:?}, and the caller got {said:?}");
+        assert!(heads.iter().all(|head| !head.replace("\r\n", "").contains(['\r', '\n'])), "{case}: {heads:?}");
+        let early = heads.iter().filter(|head| !head.starts_with("GET /last ")).count();
+        assert!(early <= most, "{case}: {heads:?}");
+        let refused = said.starts_with("HTTP/1.1 400") && heads.is_empty();
+        let read = early == most && heads[0].contains(" /first ") && heads.len() == most + 1;
+        assert!(refused || read, "{case}: {heads:?}, and the caller got {said:?}");
+    }
 }
 
 #[test]
@@ -177,10 +245,51 @@ fn addresses_are_not_reachable_through_the_door() {
 
 #[test]
 fn paths_reach_the_app_exactly_as_they_were_sent() {
+    // The request line as it came, byte for byte: a server that parses it would hide what was changed.
+    let (app, seen) = recording_app();
     let mesh = Mesh::on_files();
-    let (caller, _payments) = mesh.pair();
-    for target in ["/headers?x=/../%2e%2e", "/headers?a=b;c&d=%00", "/headers?q=%E2%82%AC+x", "/headers?"] {
-        let seen = get(caller.outbound(), "payments", target).json();
-        assert_eq!(seen["target"], target, "{seen}");
+    let _payments = mesh.builder("payments").app(app.address()).start();
+    let caller = mesh.caller("orders");
+    first_call(&caller, "payments");
+    for target in [
+        "/a//b",
+        "//a/b",
+        "//evil.example/b",
+        "///",
+        "/a%2fb",
+        "/a%2Fb/%2e%2e/c",
+        "/a/../b",
+        "/../../etc/passwd",
+        "/a/./b/.",
+        "/..;/b",
+        "/a\\..\\b",
+        "/\\evil.example/b",
+        "/a;b=c/d;e",
+        "/a%00b",
+        "/a%5cb",
+        "/a%3fb%23c",
+        "/a%",
+        "/caf%C3%A9",
+        "/a|b{c}\"d^e`",
+        "/a?x=/../%2e%2e",
+        "/a?a=b;c&d=%00",
+        "/a?q=%E2%82%AC+x\\y",
+        "/a?",
+        "/a??b",
+        "/?",
+    ] {
+        seen.lock().expect("no panic inside").clear();
+        let answer = get(caller.outbound(), "payments", target);
+        let heads = seen.lock().expect("no panic inside").clone();
+        let lines: Vec<&str> = heads.iter().filter_map(|head| head.split("\r\n").next()).collect();
+        match answer.status() {
+            200 => assert_eq!(lines, [format!("GET {target} HTTP/1.1")]),
+            400 => assert!(lines.is_empty(), "{target} was refused, and delivered as {lines:?}"),
+            _ => panic!("{target}: {}", answer.summary()),
+        }
+    }
+    // Refusing them all would be no answer either.
+    for target in ["/a//b", "/a%2fb", "/a/../b", "/a;b=c/d;e", "/a?x=/../%2e%2e"] {
+        assert_eq!(get(caller.outbound(), "payments", target).status(), 200, "{target}");
     }
 }
