@@ -1,7 +1,9 @@
 """Customers of the demo: many calls at once, each answer checked against what it must be.
 
-Usage: customers.py PORT CALLS [--kill PID...]: with --kill, `kill -9` those processes after a third of the calls.
-Exit code 0: every call was answered, and rightly.
+Usage: customers.py PORT CALLS [--posts] [--expect NAME...] [--kill PID...]
+With --posts, every other call is a POST, from service to service too. With --kill, `kill -9` those processes after a third
+of the calls. Exit code 0: every call was answered, and rightly, and each instance of --expect answered some of them: with
+--kill, of those before it.
 """
 
 import argparse
@@ -25,10 +27,10 @@ def expected(item, count):
     return cents + max(1, cents * 2 // 100)
 
 
-def ask(connection, number):
+def ask(connection, number, method):
     """Who answered; raises when the answer is missing or wrong."""
     item, count, name = list(CENTS)[number % 3], 1 + number % 9, f"call-{number}"
-    connection.request("GET", f"/quote?item={item}&count={count}&id={name}")
+    connection.request(method, f"/quote?item={item}&count={count}&id={name}&method={method}")
     answer = connection.getresponse()
     body = answer.read()
     if answer.status != 200:
@@ -43,6 +45,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("calls", type=int)
+    parser.add_argument("--posts", action="store_true")
+    parser.add_argument("--expect", nargs="+", default=[])
     parser.add_argument("--kill", type=int, nargs="+", default=[])
     args = parser.parse_args()
 
@@ -60,7 +64,7 @@ def main():
                 return
             after, start = killed.is_set(), time.monotonic()
             try:
-                who, wrong = ask(connection, number), None
+                who, wrong = ask(connection, number, "POST" if args.posts and number % 2 else "GET"), None
             except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
                 who, wrong = None, repr(error)
                 connection.close()
@@ -95,7 +99,10 @@ def main():
     print(f"    {right} of {args.calls} calls answered rightly, the slowest after {slowest * 1000:.0f} ms")
     for wrong in wrongs[:5]:
         print(f"    wrong: {wrong}", file=sys.stderr)
-    return 1 if wrongs else 0
+    absent = [name for name in args.expect if not answered[False][name]]
+    if absent:
+        print(f"    no call was answered by {', '.join(absent)}", file=sys.stderr)
+    return 1 if wrongs or absent else 0
 
 
 sys.exit(main())

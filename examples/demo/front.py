@@ -40,7 +40,8 @@ PAGE = """<!doctype html>
 
 
 def quote(query, _headers):
-    return web.call("orders", "/quote", item=query["item"], count=query["count"], id=query["id"])
+    method = query.get("method", "GET")
+    return web.call("orders", "/quote", method, item=query["item"], count=query["count"], id=query["id"], method=method)
 
 
 web.serve(int(sys.argv[1]), {"/": lambda _query, _headers: PAGE, "/quote": quote})

@@ -10,7 +10,7 @@ CENTS = {"tea": 250, "bread": 320, "honey": 890}
 
 def quote(query, headers):
     cents = CENTS[query["item"]] * int(query["count"])
-    payment = web.call("payments", "/fee", cents=cents)
+    payment = web.call("payments", "/fee", query.get("method", "GET"), cents=cents)
     return {
         "id": query["id"],
         "cents": cents + payment["fee"],

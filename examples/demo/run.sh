@@ -91,12 +91,14 @@ print(*(s.getsockname()[1] for s in sockets))' "$1"
 
 # start NAME SERVICE PROGRAM [ARGS]: the sidecar, which starts its app once it is ready
 # A service without instances to be called (front) has no --app: its sidecar only makes calls.
+# All ports are drawn at once, four for each of the five: so none is drawn twice.
+read -ra pool <<<"$(free_ports 20)"
 declare -A app=() outbound=() inbound=() admin=()
 start() {
   local name=$1 service=$2 program=$3
   shift 3
-  local ports called=()
-  read -ra ports <<<"$(free_ports 4)"
+  local ports=("${pool[@]:0:4}") called=()
+  pool=("${pool[@]:4}")
   app[$name]=127.0.0.1:${ports[0]} outbound[$name]=127.0.0.1:${ports[1]} admin[$name]=127.0.0.1:${ports[2]} inbound[$name]=127.0.0.1:${ports[3]}
   [[ $service == front ]] || called=(--app "http://${app[$name]}" --inbound "${inbound[$name]}" --advertise "${inbound[$name]}")
   "$pillion" run --service "$service" --identity "$work/identity/$name" \
@@ -143,15 +145,15 @@ step "3. A plain local call with the service's name as the host reaches a live i
 show curl -sS --fail-with-body --max-time 10 "http://${outbound[front]}/quote?item=tea&count=3&id=by-hand" -H "Host: orders" || failed=1
 note "Each *_called_by was proven by a certificate: mutual TLS 1.3, sidecar to sidecar."
 
-step "4. Eight customers make 300 calls: front -> orders -> payments"
-customers 300
+step "4. Eight customers make 300 calls, half of them POST: front -> orders -> payments"
+customers 300 --posts --expect payments-1 payments-2
 
 step "5. kill -9 of payments-1, sidecar and app, in the middle of 600 more"
 victim=${sidecars[payments-1]}
 unset 'sidecars[payments-1]'
 disown "$victim" # its death is expected: no message of the shell's about it
 read -ra apps < <(cat /proc/"$victim"/task/*/children 2>/dev/null) || true
-customers 600 --kill "$victim" "${apps[@]}"
+customers 600 --expect payments-1 payments-2 --kill "$victim" "${apps[@]}"
 note "A call that may run twice (a GET) was repeated elsewhere. A POST in flight would have been answered"
 note "with an error that says 'executed: unknown', for the caller to decide: nothing is silently run twice."
 
@@ -159,7 +161,12 @@ step "6. A third instance starts, and takes its share; the dead one is out when 
 issue payments-3 payments
 start payments-3 payments payments.py payments-3
 ready payments-3
-customers 300
+deadline=$((SECONDS + 10))
+until curl -s --max-time 2 "http://${admin[orders-1]}/table" | grep -qF "${inbound[payments-3]}"; do
+  ((SECONDS < deadline)) || die "orders' sidecar has not learned of payments-3"
+  sleep 0.05
+done
+customers 300 --posts --expect payments-3
 deadline=$((SECONDS + 20))
 while "$pillionctl" endpoints payments | grep -qF "${inbound[payments-1]}"; do
   ((SECONDS < deadline)) || die "payments-1 is still registered"

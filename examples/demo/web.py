@@ -10,13 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 
-def call(service, path, **query):
+def call(service, path, how, **query):
     """Calls another service: the sidecar's address on this machine, the service's name as the host. Returns the
-    answer's JSON; any failure is an Unanswered that carries the status and the sidecar's own words."""
+    answer's JSON. `how` is GET or POST. Any failure is an Unanswered that carries the status and the sidecar's own words."""
     sidecar = urlsplit(os.environ["PILLION_OUTBOUND_URL"])
     connection = http.client.HTTPConnection(sidecar.hostname, sidecar.port, timeout=30)
     try:
-        connection.request("GET", f"{path}?{urlencode(query)}", headers={"Host": service})
+        connection.request(how, f"{path}?{urlencode(query)}", headers={"Host": service})
         answer = connection.getresponse()
         body = answer.read()
         if answer.status != 200:
@@ -50,6 +50,8 @@ class Service(BaseHTTPRequestHandler):
             self.answer(error.status, {"error": str(error)})
         except (KeyError, ValueError) as error:
             self.answer(400, {"error": f"bad query: {error!r}"})
+
+    do_POST = do_GET  # everything stands in the query; a POST's body is empty
 
     def answer(self, status, content):
         page = isinstance(content, str)
