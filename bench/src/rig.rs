@@ -182,7 +182,7 @@ fn nginx(dir: &Path, identities: &Identities, app: SocketAddr) -> Result<Pair> {
     let start = |name: &str, text: &str| -> Result<Running> {
         let path = dir.join(format!("{name}.conf"));
         fs::write(&path, text)?;
-        let mut command = Command::new("/usr/sbin/nginx");
+        let mut command = Command::new(on_path("nginx"));
         command.arg("-p").arg(dir).arg("-c").arg(&path);
         spawn(command, &dir.join(format!("{name}.log")))
     };
@@ -220,6 +220,16 @@ fn spawn(mut command: Command, log: &Path) -> Result<Running> {
         .spawn()
         .map_err(|error| format!("{command:?}: {error}"))?;
     Ok(Running { child, log: log.to_owned() })
+}
+
+/// A program on PATH, or where Debian keeps what is root's; else its bare name, for the error to tell.
+fn on_path(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| PathBuf::from(name))
 }
 
 /// A program that was built beside this one.
