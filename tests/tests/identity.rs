@@ -75,9 +75,9 @@ fn strangers_at_the_inbound_door_are_refused() {
 fn call_by_hand(callee: &Callee, identity: &Path, says: &str) -> Option<u16> {
     let mut peer = WirePeer::dial(callee.sidecar.inbound(), identity, says).expect("the handshake itself is good");
     let is_hello = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Hello(_)));
-    peer.exchange(Duration::from_secs(5), is_hello);
+    peer.exchange(Duration::from_secs(10), is_hello);
     peer.get("payments", "/who", 1);
-    let (events, _) = peer.exchange(Duration::from_secs(3), |events| {
+    let (events, _) = peer.exchange(Duration::from_secs(10), |events| {
         events.iter().any(|event| matches!(event, Event::Response { .. } | Event::Closed(_)))
     });
     events.iter().find_map(|event| match event {

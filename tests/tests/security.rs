@@ -80,7 +80,7 @@ fn ambiguous_framing_is_refused_and_the_connection_closed() {
         let before = payments.app.requests();
         let mut conn = Conn::connect(caller.outbound()).unwrap();
         conn.write(bytes.as_bytes()).unwrap();
-        let closed = conn.closed_within(Duration::from_secs(3));
+        let closed = conn.closed_within(Duration::from_secs(10));
         let said = String::from_utf8_lossy(conn.pending()).into_owned();
         let answers = said.matches("HTTP/1.1 ").count();
         let delivered = payments.app.requests() - before;

@@ -12,7 +12,7 @@ fn an_idle_pair_parts_at_once_and_in_order() {
     assert!(open() >= 1.0, "a channel stands idle");
     let told = Instant::now();
     payments.sidecar.process().signal(Signal::SIGTERM);
-    until("the idle channel to be closed", Duration::from_secs(2), || if open() == 0.0 { Ok(()) } else { Err(open()) });
+    until("the idle channel to be closed", Duration::from_secs(4), || if open() == 0.0 { Ok(()) } else { Err(open()) });
     // Told to stop by SIGTERM, it waits for its app, which may still have calls to make.
     assert!(payments.sidecar.process().try_wait().is_none(), "it left before its app");
     payments.app.stop();
