@@ -204,7 +204,8 @@ impl Dispatcher {
             None => self.pool.channel(endpoint).await?,
         };
         let now = Instant::now();
-        call.head.timeout = call.deadline.map(|deadline| deadline.at.saturating_duration_since(now));
+        let deadline = call.deadline;
+        call.head.timeout = deadline.map(|deadline| deadline.at.saturating_duration_since(now));
         let (body, end) = match &call.body {
             Body::Whole(bytes) => (bytes.clone(), true),
             Body::Stream(_) => (Bytes::new(), false),
@@ -219,11 +220,11 @@ impl Dispatcher {
                     upload(source, send, move |count| sent.set(sent.get() + count)).await;
                     drop(uploading);
                 });
-                self.answer_to_upload(&mut recv, uploaded).await?
+                self.answer_to_upload(&mut recv, uploaded, deadline).await?
             }
             (_, body) => {
                 call.body = body;
-                recv.response().await.map_err(|end| ended(end, Phase::Wait))?
+                recv.response().await.map_err(|end| ended(end, Phase::Wait, deadline))?
             }
         };
         // Without the time that connecting took: it says nothing about the endpoint's next answer.
@@ -233,7 +234,8 @@ impl Dispatcher {
         let body = if end {
             Body::Whole(first)
         } else {
-            Body::stream(Download { recv, first: Some(first).filter(|bytes| !bytes.is_empty()), _in_flight: in_flight })
+            let first = Some(first).filter(|bytes| !bytes.is_empty());
+            Body::stream(Download { recv, first, deadline, _in_flight: in_flight })
         };
         Ok(Reply { head, body })
     }
@@ -243,6 +245,7 @@ impl Dispatcher {
         &self,
         recv: &mut RecvHalf,
         uploaded: oneshot::Receiver<()>,
+        deadline: Option<Deadline>,
     ) -> Result<(wire::ResponseHead, Bytes, bool), Error> {
         let limit = self.config.timeouts.response;
         let mut response = std::pin::pin!(recv.response());
@@ -256,7 +259,7 @@ impl Dispatcher {
         };
         tokio::select! {
             biased;
-            answer = &mut response => answer.map_err(|end| ended(end, Phase::Wait)),
+            answer = &mut response => answer.map_err(|end| ended(end, Phase::Wait, deadline)),
             () = late => Err(self.response_late((Phase::Wait, Executed::Unknown))),
         }
     }
@@ -327,7 +330,7 @@ fn not_opened(error: OpenError) -> Error {
 }
 
 /// What the end of a stream means for its call.
-fn ended(end: StreamEnd, phase: Phase) -> Error {
+fn ended(end: StreamEnd, phase: Phase, deadline: Option<Deadline>) -> Error {
     match end {
         StreamEnd::Lost { sent } => {
             let executed = if sent { Executed::Unknown } else { Executed::No };
@@ -356,7 +359,8 @@ fn ended(end: StreamEnd, phase: Phase) -> Error {
                 NackReason::Policy => (ErrorCode::RemotePolicy, "its policy does not admit the call"),
                 NackReason::Other(_) => (ErrorCode::RemoteOverloaded, "it gave a reason this version does not know"),
             };
-            Error::new(code, Origin::Remote, phase, Executed::No, detail).retry_after(nack.retry_after)
+            Error::new(code, Origin::Remote, phase, Executed::No, about(code, deadline, detail))
+                .retry_after(nack.retry_after)
         }
         StreamEnd::Error(error) => {
             let code = remote_code(error.code).unwrap_or(ErrorCode::RemoteProtocol);
@@ -369,8 +373,16 @@ fn ended(end: StreamEnd, phase: Phase) -> Error {
                 wire::Executed::Yes => Executed::Yes,
                 wire::Executed::Unknown => Executed::Unknown,
             };
-            Error::new(code, origin, phase, executed, error.text)
+            Error::new(code, origin, phase, executed, about(code, deadline, &error.text))
         }
+    }
+}
+
+/// The peer's words; where they are about the caller's deadline, with the name that it has here.
+fn about(code: ErrorCode, deadline: Option<Deadline>, text: &str) -> String {
+    match (code, deadline) {
+        (ErrorCode::DeadlineExceeded, Some(Deadline { setting, .. })) => format!("{setting}: {text}"),
+        _ => text.to_owned(),
     }
 }
 
@@ -421,6 +433,7 @@ pub async fn upload(mut source: Pin<Box<dyn BodyStream>>, mut send: SendHalf, se
 pub struct Download {
     recv: RecvHalf,
     first: Option<Bytes>,
+    deadline: Option<Deadline>,
     _in_flight: InFlight,
 }
 
@@ -430,7 +443,8 @@ impl BodyStream for Download {
             return Poll::Ready(Some(Ok(Part::Data(first))));
         }
         let part = ready!(self.recv.poll_part(cx));
-        Poll::Ready(part.map(|part| part.map_err(|end| ended(end, Phase::Body))))
+        let deadline = self.deadline;
+        Poll::Ready(part.map(|part| part.map_err(|end| ended(end, Phase::Body, deadline))))
     }
 }
 
