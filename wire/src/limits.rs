@@ -65,6 +65,10 @@ pub const QUANTUM_BYTES: usize = 131_072;
 /// Body bytes that [`Connection::send_data`](crate::Connection::send_data) queues for one stream.
 pub const SEND_QUEUE_BYTES: usize = 262_144;
 
+/// Body bytes that all streams of a connection together have queued. A peer that gives credit and does not read makes us hold
+/// this much and no more; `send_room` is 0 then.
+pub const SEND_BUDGET_BYTES: usize = 16_777_216;
+
 /// Credit that each stream begins with, per direction.
 pub const INITIAL_CREDIT_BYTES: u32 = 65_536;
 
@@ -104,10 +108,10 @@ pub const DICTIONARY_SLOTS: usize = 128;
 /// Counted for each dictionary entry besides its text.
 pub const ENTRY_OVERHEAD_BYTES: usize = 32;
 
-/// Head and control bytes waiting to be sent above which `open` refuses.
+/// Head, trailer and control bytes waiting to be sent above which `open` refuses.
 pub const SMALL_QUEUE_BYTES: usize = 8_388_608;
 
-/// Head and control bytes waiting to be sent above which a peer that sends on without reading is cut off.
+/// Head, trailer and control bytes waiting to be sent above which a peer that does not read is cut off, whether it sends on or not.
 pub const SMALL_QUEUE_CEILING_BYTES: usize = 33_554_432;
 
 /// Requests that arrive before the driver has accepted the peer wait up to this; further ones are NACKed.
@@ -164,6 +168,10 @@ const _: () = {
     assert!(MEMORY_BUDGET_BYTES as u64 >= FLIGHT_BULK_BYTES);
     assert!(MEMORY_BUDGET_BYTES >= 4 * MAX_CREDIT_BYTES as usize);
     assert!(SEND_QUEUE_BYTES >= QUANTUM_BYTES);
+    // What waits can fill the widest flight several times over, and one stream alone takes little of it.
+    assert!(SEND_BUDGET_BYTES as u64 >= 4 * FLIGHT_BULK_BYTES);
+    assert!(SEND_BUDGET_BYTES >= 32 * SEND_QUEUE_BYTES);
+    assert!(SEND_QUEUE_BYTES >= DATA_CHUNK_BYTES);
     assert!(DICTIONARY_SLOTS <= 128);
     assert!(DICTIONARY_BYTES <= DICTIONARY_CEILING_BYTES);
     assert!(DICTIONARY_BYTES / 4 > ENTRY_OVERHEAD_BYTES);

@@ -464,13 +464,3 @@ fn bulk_streams_take_turns() {
     assert_eq!(data.iter().filter(|id| **id == ids[0].0).count(), 8);
     assert_eq!(data[8], ids[1].0);
 }
-
-impl Pair {
-    /// A call that reaches the server while the server's answers wait.
-    fn opened_later(&mut self) -> RequestId {
-        let id = self.open(Bytes::new(), true);
-        self.client_to_server();
-        assert_eq!(self.server_events().len(), 1);
-        id
-    }
-}

@@ -1,6 +1,6 @@
 //! The accounts of a connection, held against each other: for tests, simulation and fuzzing.
 
-use super::streams::{RecvState, SendState};
+use super::streams::{RecvState, SendState, Wait};
 use super::{Connection, Phase};
 
 /// Figures that the accounts of two ends can be compared by.
@@ -17,6 +17,8 @@ pub struct Audit {
     pub windows: usize,
     /// Head and control bytes that wait.
     pub queued: usize,
+    /// Body bytes that wait.
+    pub bodies: usize,
 }
 
 impl Connection {
@@ -25,6 +27,7 @@ impl Connection {
     #[must_use]
     pub fn audit(&self) -> Audit {
         let (mut unconsumed, mut windows, mut listed) = (0, 0, 0);
+        let (mut bodies, mut trailers, mut lined, mut called) = (0, 0, 0, 0);
         for (id, stream) in &self.streams {
             assert!(!stream.is_over(), "stream {id} is over and still there");
             assert!(*id < self.next_id);
@@ -38,6 +41,14 @@ impl Connection {
             );
             assert!(stream.send != SendState::Head || stream.queued == 0);
             assert!(stream.counted || stream.unconsumed == 0);
+            assert!(
+                !matches!(stream.wait, Wait::Line | Wait::Called) || stream.room() > 0,
+                "stream {id} waits in vain"
+            );
+            bodies += stream.waiting().0;
+            trailers += stream.waiting().1;
+            lined += usize::from(stream.wait == Wait::Line);
+            called += usize::from(stream.wait == Wait::Called);
             unconsumed += stream.unconsumed;
             windows += if stream.counted { stream.window as usize } else { 0 };
             listed += usize::from(stream.listed);
@@ -47,12 +58,16 @@ impl Connection {
             assert_eq!(windows, self.inbound.windows);
         }
         assert!(self.bulk.listed() <= 2 * listed + 130, "the lists keep streams that are gone");
+        assert_eq!((self.budget.queued(), self.budget.trailers()), (bodies, trailers));
+        assert!(bodies <= self.config.send_budget);
+        self.budget.audit(lined, called);
         Audit {
             in_flight: self.bulk.in_flight(),
             unreturned: self.inbound.unreturned,
             unconsumed,
             windows,
             queued: self.outbox.pending(),
+            bodies,
         }
     }
 }

@@ -8,15 +8,13 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Buf;
 
+use super::Connection;
+use super::streams::{SendState, Stream};
 use crate::frame::{END, FrameType, begin, finish};
 use crate::limits::{
     BULK_ALONE_BYTES, DATA_CHUNK_BYTES, FLIGHT_BULK_BYTES, FLIGHT_SMALL_BYTES, FRAME_HEADER_BYTES, INLINE_BODY_BYTES,
     QUANTUM_BYTES,
 };
-use crate::{Event, RequestId};
-
-use super::Connection;
-use super::streams::{SendState, Stream};
 
 #[derive(Debug)]
 pub(super) struct Bulk {
@@ -158,7 +156,9 @@ impl Connection {
                 self.bulk.leave(from_fresh);
                 continue;
             };
+            let before = stream.waiting();
             let turn = take_turn(&mut self.bulk, id, stream, out, limit);
+            self.budget.sent(before, stream);
             match turn {
                 Turn::Blocked | Turn::Full => {}
                 Turn::Spent => {
@@ -176,6 +176,7 @@ impl Connection {
                 }
             }
             self.after_sending(id);
+            self.call_waiting();
             if matches!(turn, Turn::Blocked | Turn::Full) {
                 return;
             }
@@ -184,10 +185,8 @@ impl Connection {
 
     /// Room for more, or the end of the stream.
     pub(super) fn after_sending(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.take_writable() {
-            self.tell(id, |token| Event::Writable { id: RequestId(id), token });
-        } else if stream.send == SendState::Ended {
+        self.tell_room(id);
+        if self.streams.get(&id).is_some_and(|stream| stream.send == SendState::Ended) {
             self.settle(id);
         }
     }

@@ -3,6 +3,7 @@
 //! `recv.rs` holds what comes in, `send.rs` what goes out; each is an `impl` of [`Connection`].
 
 mod audit;
+mod budget;
 mod bulk;
 mod events;
 mod flood;
@@ -23,6 +24,7 @@ use crate::limits::REASON_TEXT_BYTES;
 use crate::{CloseReason, Config, Event, Hello, Load, RequestId, Side, Token};
 
 pub use audit::Audit;
+use budget::SendBudget;
 use bulk::Bulk;
 use events::Events;
 use flood::Flood;
@@ -51,8 +53,8 @@ enum Phase {
 
 /// One end of a connection: give it bytes and the time, take bytes and events from it.
 ///
-/// After any `handle_…` or `poll_transmit`, take the events with `poll_event` until it gives `None`, then bytes with
-/// `poll_transmit` while `wants_transmit`, and set a timer to `poll_timeout`.
+/// After any call that changes something, take the events with `poll_event` until it gives `None` (what one stream sends or gives up
+/// can make room for another), then bytes with `poll_transmit` while `wants_transmit`, and set a timer to `poll_timeout`.
 #[derive(Debug)]
 pub struct Connection {
     side: Side,
@@ -66,6 +68,7 @@ pub struct Connection {
     decoder: Decoder,
     outbox: Outbox,
     bulk: Bulk,
+    budget: SendBudget,
     inbound: Inbound,
     events: Events,
     liveness: Liveness,
@@ -98,6 +101,7 @@ impl Connection {
             decoder: Decoder::new(config.dictionary_bytes),
             outbox,
             bulk: Bulk::default(),
+            budget: SendBudget::new(config.send_budget),
             inbound: Inbound::new(&config),
             events: Events::default(),
             liveness: Liveness::new(side, &config, now),
@@ -257,10 +261,12 @@ impl Connection {
 
     /// Takes a stream out of every account.
     fn remove(&mut self, id: u64) -> Option<Stream> {
-        let stream = self.streams.remove(&id)?;
+        let mut stream = self.streams.remove(&id)?;
         self.inbound.forget(&stream);
+        self.budget.forget(id, &mut stream);
         self.bulk.forget(&stream, &self.streams);
         self.return_flight();
+        self.call_waiting();
         Some(stream)
     }
 
@@ -280,6 +286,7 @@ impl Connection {
             self.events.clear();
         }
         self.bulk = Bulk::default();
+        self.budget = SendBudget::new(self.config.send_budget);
         // A client has just told its driver that these requests were never sent; a server's finished answers still go
         // out, unless the peer is not worth it. The HELLO stays: a GOODBYE is understood only behind it.
         let keep = match (&reason, self.side) {

@@ -154,7 +154,7 @@ impl Connection {
         let head = RequestHead::decode(&mut payload, &mut self.decoder, self.config.max_head_bytes)?;
         let body = inline_body(payload, end)?;
         self.bulk.small_frame_seen();
-        if self.outbox.pending() > SMALL_QUEUE_CEILING_BYTES {
+        if self.small_waiting() > SMALL_QUEUE_CEILING_BYTES {
             return Err(Fault::Flood);
         }
         if self.drained_at.is_some_and(|last| id > last) {
@@ -248,8 +248,10 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(self.late(id)?) };
         if keep {
             if stream.send != SendState::Ended {
+                self.budget.forget(id, stream);
                 stream.stop();
                 self.settle(id);
+                self.call_waiting();
             }
             return Ok(());
         }

@@ -1,7 +1,6 @@
 //! The state of one stream.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -50,6 +49,18 @@ pub(super) enum RecvState {
     Discarding,
 }
 
+/// What a driver that met a room of 0 waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    No,
+    /// Credit, or room in its own queue.
+    Credit,
+    /// Room in the send budget of the connection.
+    Line,
+    /// It was told of room in the budget, which is kept for it.
+    Called,
+}
+
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) token: Token,
@@ -68,7 +79,7 @@ pub(super) struct Stream {
     /// What is left of this stream's turn.
     pub(super) deficit: isize,
     /// The driver met a room of 0 and waits for Writable.
-    wants_room: AtomicBool,
+    pub(super) wait: Wait,
 
     /// What the peer may have unacknowledged at most.
     pub(super) window: u32,
@@ -103,7 +114,7 @@ impl Stream {
             credit: u64::from(credit),
             listed: false,
             deficit: 0,
-            wants_room: AtomicBool::new(false),
+            wait: Wait::No,
             window,
             granted: u64::from(window),
             unconsumed: 0,
@@ -128,7 +139,7 @@ impl Stream {
         if self.queued > 0 { self.credit > 0 } else { self.send == SendState::Ending }
     }
 
-    /// Body bytes that may be queued now.
+    /// Body bytes that may be queued now, as far as this stream alone goes.
     pub(super) fn room(&self) -> usize {
         if self.send != SendState::Body {
             return 0;
@@ -137,17 +148,9 @@ impl Stream {
         credit.min(SEND_QUEUE_BYTES).saturating_sub(self.queued)
     }
 
-    pub(super) fn want_room(&self) {
-        self.wants_room.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the driver waits for room and there is some; asked once.
-    pub(super) fn take_writable(&mut self) -> bool {
-        if *self.wants_room.get_mut() && self.room() > 0 {
-            *self.wants_room.get_mut() = false;
-            return true;
-        }
-        false
+    /// Bytes of body and of trailers that wait to be sent.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.queued, self.trailers.as_ref().map_or(0, Vec::len))
     }
 
     pub(super) fn queue(&mut self, data: Bytes) {

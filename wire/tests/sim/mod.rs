@@ -25,6 +25,7 @@ pub struct Plan {
     /// Bodies that are large.
     pub bulk_percent: u32,
     pub memory_budget: usize,
+    pub send_budget: usize,
     pub concurrent: u32,
 }
 
@@ -38,6 +39,7 @@ impl Default for Plan {
             stall_percent: 10,
             bulk_percent: 30,
             memory_budget: limits::MEMORY_BUDGET_BYTES,
+            send_budget: limits::SEND_BUDGET_BYTES,
             concurrent: 64,
         }
     }
@@ -82,6 +84,7 @@ impl World {
         let start = Instant::now();
         let config = |rng: &mut fastrand::Rng| Config {
             memory_budget: plan.memory_budget,
+            send_budget: plan.send_budget,
             max_concurrent: plan.concurrent,
             dictionary_bytes: *rng.choice(&[0, 300, 4_096, 8_192]).expect("a choice"),
             ..Config::default()

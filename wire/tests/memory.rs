@@ -1,0 +1,155 @@
+//! What a peer can make us hold: each thing that grows with the peer's wish has a bound, and those that wait at the bound go on
+//! when there is room.
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use wire::*;
+
+/// A client that gives credit without end, as a hostile one may.
+fn generous() -> Config {
+    Config { initial_credit: 1 << 30, max_credit: 1 << 30, ..config() }
+}
+
+/// Calls that the server's driver knows and has answered with a head.
+fn answered(pair: &mut Pair, calls: usize) -> Vec<RequestId> {
+    let ids: Vec<RequestId> = (0..calls).map(|_| pair.opened(true)).collect();
+    for id in &ids {
+        pair.server.respond(*id, &response(200), Bytes::new(), false).unwrap();
+    }
+    pair.server_to_client();
+    ids
+}
+
+fn writable(events: Vec<Event>) -> Vec<RequestId> {
+    let of = |event: Event| match event {
+        Event::Writable { id, .. } => id,
+        other => panic!("{other:?}"),
+    };
+    events.into_iter().map(of).collect()
+}
+
+#[test]
+fn bodies_that_nobody_reads_wait_within_the_send_budget_and_each_has_its_turn() {
+    let mut pair = Pair::with(generous(), config());
+    let ids = answered(&mut pair, 400);
+    let body = Bytes::from(vec![7; limits::SEND_QUEUE_BYTES]);
+    let mut left = vec![body.len(); ids.len()];
+    let push = |pair: &mut Pair, left: &mut [usize], at: usize| {
+        while left[at] > 0 {
+            let room = pair.server.send_room(ids[at]).min(left[at]);
+            if room == 0 {
+                return;
+            }
+            left[at] -= room;
+            pair.server.send_data(ids[at], body.slice(..room), left[at] == 0).unwrap();
+        }
+    };
+    for at in 0..ids.len() {
+        push(&mut pair, &mut left, at);
+    }
+    let held = pair.server.audit().bodies;
+    assert_eq!(held, limits::SEND_BUDGET_BYTES);
+    assert_eq!(left.iter().filter(|left| **left == 0).count(), 64);
+    assert!(pair.server_events().is_empty());
+    // A body with its head does not get past the bound either, one within the head does.
+    let late = pair.opened_later();
+    assert_eq!(pair.server.respond(late, &response(200), body.clone(), true), Err(SendError::NoRoom));
+    pair.server.respond(late, &response(200), body.slice(..limits::INLINE_BODY_BYTES), true).unwrap();
+    // The peer reads: all come to their end, and nobody was forgotten or passed by much.
+    let mut got = 0;
+    let mut order = Vec::new();
+    for _ in 0..10_000 {
+        pair.server_to_client();
+        for event in pair.client_events() {
+            if let Event::Data { id, data, .. } = event {
+                got += data.len();
+                pair.client.consumed(id, data.len());
+            }
+        }
+        pair.client_to_server();
+        for id in writable(pair.server_events()) {
+            order.push(id);
+            push(&mut pair, &mut left, ids.iter().position(|known| *known == id).unwrap());
+        }
+        assert!(pair.server.audit().bodies <= limits::SEND_BUDGET_BYTES);
+    }
+    assert_eq!(got, ids.len() * body.len());
+    assert_eq!(pair.server.live_streams(), 0);
+    assert!(order[..336].is_sorted(), "the line keeps its order");
+}
+
+#[test]
+fn a_turn_that_is_not_used_calls_the_next() {
+    let server = Config { send_budget: 40_000, ..config() };
+    type Act = fn(&mut Pair, RequestId);
+    let cases: [(&str, Act); 5] = [
+        ("cancelled here", |pair, id| pair.server.cancel(id, Cancel::Overload)),
+        ("cancelled there", |pair, id| {
+            pair.client.cancel(id, Cancel::CallerGone);
+            pair.client_to_server();
+            assert!(matches!(pair.server.poll_event(), Some(Event::Cancelled { id: gone, .. }) if gone == id));
+        }),
+        ("ended", |pair, id| pair.server.send_data(id, Bytes::new(), true).unwrap()),
+        ("ended by trailers", |pair, id| pair.server.send_trailers(id, &Headers::new()).unwrap()),
+        ("failed", |pair, id| {
+            pair.server.error(id, ErrorInfo { code: 1, origin: Origin::App, executed: Executed::Yes, text: "".into() });
+        }),
+    ];
+    for (name, act) in cases {
+        let mut pair = Pair::with(config(), server.clone());
+        let ids = answered(&mut pair, 6);
+        assert_eq!(pair.server.send_room(ids[0]), 40_000);
+        pair.server.send_data(ids[0], Bytes::from(vec![0; 40_000]), false).unwrap();
+        for id in &ids[1..] {
+            assert_eq!(pair.server.send_room(*id), 0);
+        }
+        // One that left the line while it stood in it is not called.
+        act(&mut pair, ids[2]);
+        assert!(pair.server_events().is_empty(), "{name}");
+        pair.server.cancel(ids[0], Cancel::Overload);
+        // With nothing queued all are called at once.
+        assert_eq!(writable(pair.server_events()), [ids[1], ids[3], ids[4], ids[5]], "{name}");
+        assert_eq!(pair.server.send_room(ids[4]), 40_000);
+        pair.server.send_data(ids[4], Bytes::from(vec![0; 30_000]), false).unwrap();
+        assert_eq!(pair.server.send_room(ids[3]), 10_000);
+        pair.server.send_data(ids[3], Bytes::from(vec![0; 10_000]), false).unwrap();
+        // Too late: these stand in line again, and one of them gives up.
+        assert_eq!((pair.server.send_room(ids[5]), pair.server.send_room(ids[1])), (0, 0));
+        pair.server.cancel(ids[4], Cancel::Overload);
+        assert_eq!(writable(pair.server_events()), [ids[1]], "{name}");
+        act(&mut pair, ids[1]);
+        assert_eq!(writable(pair.server_events()), [ids[5]], "{name}: the turn was lost");
+        let _ = pair.server.audit();
+    }
+}
+
+#[test]
+fn answers_that_nobody_reads_cut_the_peer_off() {
+    type Act = fn(&mut Pair, RequestId, &Headers) -> Result<(), SendError>;
+    let cases: [(&str, Act); 2] = [
+        ("heads", |pair, id, large| {
+            let head = ResponseHead { status: 200, headers: large.clone() };
+            pair.server.respond(id, &head, Bytes::new(), true)
+        }),
+        ("trailers", |pair, id, large| {
+            pair.server.respond(id, &response(200), Bytes::from_static(b"body"), false)?;
+            pair.server.send_trailers(id, large)
+        }),
+    ];
+    let mut large = Headers::new();
+    large.push(b"x-large", &vec![b'a'; 20_000]);
+    for (name, act) in cases {
+        let mut pair = Pair::new();
+        // All calls are there before the first answer: no further REQUEST will notice what waits.
+        let ids: Vec<RequestId> = (0..4_000).map(|_| pair.opened(true)).collect();
+        let refused = ids.iter().position(|id| act(&mut pair, *id, &large).is_err());
+        let answered = refused.unwrap_or_else(|| panic!("{name}: not cut off"));
+        assert!((1_600..1_700).contains(&answered), "{name}: {answered}");
+        let events = pair.server_events();
+        assert!(matches!(events.last(), Some(Event::Closed(CloseReason::Flood))), "{name}");
+        assert!(events.iter().any(|event| event.stream() == Some(ids[answered])), "{name}: the call is lost");
+        assert!(pair.server.audit().queued < 1_000, "{name}: what waited was dropped");
+    }
+}
