@@ -24,6 +24,10 @@ pub const INLINE_BODY_BYTES: usize = 4_096;
 /// DATA payloads below this are copied out of the input buffer, so that a few bytes do not keep a large buffer alive.
 pub const COPY_BELOW_BYTES: usize = 4_096;
 
+/// DATA payloads below [`COPY_BELOW_BYTES`] of one stream that the driver has and did not take. What comes then is gathered in one
+/// piece until it took them: a byte that came in a frame of its own costs many times its credit in a piece of its own.
+pub const SMALL_PARTS: u32 = 16;
+
 /// Names and values of one head together (service, method and path included), decoded.
 pub const HEAD_BYTES: usize = 69_632;
 
@@ -146,6 +150,7 @@ const _: () = {
     assert!(DATA_CHUNK_BYTES <= DATA_FRAME_BYTES);
     assert!(DATA_FRAME_BYTES <= FRAME_PAYLOAD_BYTES);
     assert!(INLINE_BODY_BYTES < DATA_CHUNK_BYTES);
+    assert!(COPY_BELOW_BYTES <= DATA_CHUNK_BYTES && SMALL_PARTS > 0);
     // A head at its limits, with an inline body and extensions, fits a frame.
     assert!(
         HEAD_BYTES + HEAD_FIELDS * FIELD_OVERHEAD_BYTES + HEAD_SLACK_BYTES + INLINE_BODY_BYTES + EXTENSION_BYTES

@@ -97,7 +97,7 @@ pub enum Event {
     Request { id: RequestId, head: RequestHead, body: Bytes, end: bool },
     /// Client side: the answer's head, with an inline body as in `Request`.
     Response { id: RequestId, token: Token, head: ResponseHead, body: Bytes, end: bool },
-    /// Body bytes. Call `consumed` when the app took them.
+    /// Body bytes. Call `consumed` when the app took them: after many small parts no more come until it took them all, the last ones excepted.
     Data { id: RequestId, token: Token, data: Bytes, end: bool },
     /// Ends that direction.
     Trailers { id: RequestId, token: Token, trailers: Headers },

@@ -3,7 +3,7 @@
 
 mod common;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use common::*;
 use wire::*;
 
@@ -151,5 +151,90 @@ fn answers_that_nobody_reads_cut_the_peer_off() {
         assert!(matches!(events.last(), Some(Event::Closed(CloseReason::Flood))), "{name}");
         assert!(events.iter().any(|event| event.stream() == Some(ids[answered])), "{name}: the call is lost");
         assert!(pair.server.audit().queued < 1_000, "{name}: what waited was dropped");
+    }
+}
+
+#[test]
+fn a_flood_of_single_bytes_is_held_in_few_parts_and_arrives_whole() {
+    const CALLS: u64 = 20;
+    let mut pair = Pair::new();
+    for _ in 0..CALLS {
+        pair.opened(false);
+    }
+    let mut parts = vec![0; 1 + CALLS as usize];
+    let mut taken = vec![Vec::new(); 1 + CALLS as usize];
+    let mut events = |pair: &mut Pair, take: bool| {
+        for event in pair.server_events() {
+            let Event::Data { id, data, .. } = event else { panic!("{event:?}") };
+            parts[id.0 as usize] += 1;
+            taken[id.0 as usize].extend_from_slice(&data);
+            if take {
+                pair.server.consumed(id, data.len());
+            }
+        }
+        parts.iter().sum::<usize>()
+    };
+    let sent: Vec<u8> = (0..20_000).map(|at| (at % 251) as u8).collect();
+    for (at, byte) in sent.iter().enumerate() {
+        let mut input = BytesMut::new();
+        for id in 1..=CALLS {
+            input.extend_from_slice(&raw_frame(0x12, 0, id, &[*byte]));
+        }
+        pair.server.handle_input(pair.now, &mut input);
+        // The driver passes on what comes, and its app takes nothing.
+        let delivered = events(&mut pair, false);
+        assert!(delivered <= CALLS as usize * limits::SMALL_PARTS as usize, "{delivered} parts after {at} bytes");
+    }
+    assert_eq!(pair.server.audit().unconsumed, sent.len() * CALLS as usize);
+    // Now it takes all; what was gathered comes in one piece, and then all goes as before.
+    for id in 1..=CALLS {
+        pair.server.consumed(RequestId(id), limits::SMALL_PARTS as usize - 1);
+    }
+    assert!(!pair.server.has_events(), "not all was taken yet");
+    for id in 1..=CALLS {
+        pair.server.consumed(RequestId(id), 1);
+    }
+    assert_eq!(events(&mut pair, true), CALLS as usize * (limits::SMALL_PARTS as usize + 1));
+    assert_eq!(pair.server.audit().unconsumed, 0);
+    pair.server.handle_input(pair.now, &mut BytesMut::from(&raw_frame(0x12, 0, 1, b"x")[..]));
+    assert!(pair.server.has_events());
+    drop(pair);
+    for taken in &taken[1..] {
+        assert!(*taken == sent);
+    }
+}
+
+#[test]
+fn what_was_held_comes_before_the_end_of_its_call() {
+    type End = fn(&mut Pair);
+    let cases: [(&str, End); 6] = [
+        ("data", |pair| pair.to_client.extend_from_slice(&raw_frame(0x12, 1, 1, b"!"))),
+        ("half-close", |pair| pair.to_client.extend_from_slice(&raw_frame(0x12, 1, 1, b""))),
+        ("trailers", |pair| pair.to_client.extend_from_slice(&raw_frame(0x13, 1, 1, &[0]))),
+        ("cancel", |pair| pair.to_client.extend_from_slice(&raw_frame(0x15, 0, 1, &[0, 4]))),
+        ("error", |pair| pair.to_client.extend_from_slice(&raw_frame(0x17, 0, 1, &[0, 1, 0, 1]))),
+        ("lost", |pair| pair.client.handle_transport_closed(pair.now)),
+    ];
+    for (name, end) in cases {
+        let mut pair = Pair::new();
+        pair.opened(true);
+        pair.to_client.extend_from_slice(&raw_frame(0x11, 0, 1, &[0, 200, 0]));
+        for byte in 0..100 {
+            pair.to_client.extend_from_slice(&raw_frame(0x12, 0, 1, &[byte]));
+        }
+        pair.client.handle_input(pair.now, &mut pair.to_client);
+        assert_eq!(pair.client_events().len(), 1 + limits::SMALL_PARTS as usize, "{name}");
+        end(&mut pair);
+        pair.client.handle_input(pair.now, &mut pair.to_client);
+        let events = pair.client_events();
+        let Some(Event::Data { data, .. }) = events.first() else { panic!("{name}: {events:?}") };
+        let held: Vec<u8> = (limits::SMALL_PARTS as u8..100).collect();
+        assert!(data.starts_with(&held), "{name}");
+        let ended = match events.last() {
+            Some(Event::Data { end, .. }) => *end,
+            Some(Event::Trailers { .. } | Event::Cancelled { .. } | Event::Error { .. } | Event::Closed(_)) => true,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert!(ended, "{name}");
     }
 }

@@ -1,6 +1,8 @@
 //! The accounts of a connection, held against each other: for tests, simulation and fuzzing.
 
 use super::streams::{RecvState, SendState, Wait};
+use crate::limits::SMALL_PARTS;
+
 use super::{Connection, Phase};
 
 /// Figures that the accounts of two ends can be compared by.
@@ -41,6 +43,11 @@ impl Connection {
             );
             assert!(stream.send != SendState::Head || stream.queued == 0);
             assert!(stream.counted || stream.unconsumed == 0);
+            assert!(
+                stream.held.len() < stream.unconsumed || stream.held.is_empty(),
+                "stream {id} holds what nobody waits for"
+            );
+            assert!(stream.parts <= SMALL_PARTS);
             assert!(
                 !matches!(stream.wait, Wait::Line | Wait::Called) || stream.room() > 0,
                 "stream {id} waits in vain"

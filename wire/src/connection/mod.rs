@@ -147,6 +147,12 @@ impl Connection {
         self.events.poll(matches!(self.phase, Phase::Open | Phase::Closed))
     }
 
+    /// Whether events wait for [`Self::poll_event`].
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// When to call `handle_timeout`, if nothing else happens before. It may move forward between calls; waking up early does no harm.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -278,7 +284,11 @@ impl Connection {
         lost.sort_unstable_by_key(|(id, _)| *id);
         if accepted {
             let given = self.outbox.given();
-            for (id, stream) in lost.into_iter().filter(|(_, stream)| !stream.silent) {
+            for (id, mut stream) in lost.into_iter().filter(|(_, stream)| !stream.silent) {
+                if !stream.held.is_empty() {
+                    let data = stream.take_held();
+                    self.events.push(Event::Data { id: RequestId(id), token: stream.token, data, end: false });
+                }
                 let sent = self.side == Side::Server || stream.request_at < given;
                 self.events.push(Event::Lost { id: RequestId(id), token: stream.token, sent });
             }

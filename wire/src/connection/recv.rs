@@ -214,6 +214,7 @@ impl Connection {
             RecvState::Body => {}
         }
         stream.recv = RecvState::Ended;
+        self.tell_held(id);
         self.tell(id, |token| Event::Trailers { id: RequestId(id), token, trailers });
         self.received_end(id);
         Ok(())
@@ -262,6 +263,7 @@ impl Connection {
             // Nobody ever heard of this call: nothing need be said of it.
             self.events.mute(id, stream.last_event);
         } else {
+            self.tell_held(id);
             self.tell(id, |token| Event::Cancelled { id: RequestId(id), token, code });
         }
         self.remove(id);
@@ -307,6 +309,7 @@ impl Connection {
         if !self.streams.contains_key(&id) {
             return self.late(id);
         }
+        self.tell_held(id);
         let error = ErrorInfo { code, origin, executed, text };
         self.tell(id, |token| Event::Error { id: RequestId(id), token, error });
         self.remove(id);

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::Token;
-use crate::limits::SEND_QUEUE_BYTES;
+use crate::limits::{COPY_BELOW_BYTES, SEND_QUEUE_BYTES, SMALL_PARTS};
 
 /// What we still send on a stream.
 ///
@@ -85,10 +85,14 @@ pub(super) struct Stream {
     pub(super) window: u32,
     /// Body bytes that the peer may still send.
     pub(super) granted: u64,
-    /// Delivered, not yet consumed by the app.
+    /// Came and not yet consumed by the app.
     pub(super) unconsumed: usize,
     /// Consumed, not yet given back.
     pub(super) unreturned: u32,
+    /// Small parts that were delivered since the app had last taken all.
+    pub(super) parts: u32,
+    /// What of `unconsumed` waits in one piece, since the driver has so many small parts already.
+    pub(super) held: BytesMut,
     /// A DATA frame came: the window counts as memory.
     pub(super) counted: bool,
 
@@ -119,6 +123,8 @@ impl Stream {
             granted: u64::from(window),
             unconsumed: 0,
             unreturned: 0,
+            parts: 0,
+            held: BytesMut::new(),
             counted: false,
             opened: now,
             request_at: 0,
@@ -158,6 +164,26 @@ impl Stream {
             self.queued += data.len();
             self.queue.push_back(data);
         }
+    }
+
+    /// What of a DATA payload is delivered now: all, nothing, or at the end all that was held.
+    pub(super) fn part(&mut self, data: Bytes, end: bool) -> Option<Bytes> {
+        if !self.held.is_empty() {
+            self.held.extend_from_slice(&data);
+            return end.then(|| self.take_held());
+        }
+        if data.len() < COPY_BELOW_BYTES && !end {
+            if self.parts == SMALL_PARTS {
+                self.held.extend_from_slice(&data);
+                return None;
+            }
+            self.parts += 1;
+        }
+        Some(data)
+    }
+
+    pub(super) fn take_held(&mut self) -> Bytes {
+        std::mem::take(&mut self.held).freeze()
     }
 
     /// The driver has given its END and has been told the peer's: what happens on the way to the peer is not its concern
