@@ -134,6 +134,11 @@ impl Headers {
         self.fields.iter().map(|field| field.name as usize + field.value as usize).sum()
     }
 
+    /// What the list takes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.text.len() + self.fields.len() * size_of::<Field>()
+    }
+
     /// Empties the list and keeps its memory.
     pub fn clear(&mut self) {
         self.text.clear();

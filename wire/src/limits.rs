@@ -118,7 +118,15 @@ pub const SMALL_QUEUE_BYTES: usize = 8_388_608;
 /// Head, trailer and control bytes waiting to be sent above which a peer that does not read is cut off, whether it sends on or not.
 pub const SMALL_QUEUE_CEILING_BYTES: usize = 33_554_432;
 
-/// Requests that arrive before the driver has accepted the peer wait up to this; further ones are NACKed.
+/// Decoded heads and inline bodies of requests that wait for the driver; further ones are NACKed. A reference of one byte can decode
+/// to the whole dictionary, so what was received says little of it.
+pub const WAITING_REQUESTS_BYTES: usize = 16_777_216;
+
+/// Decoded heads and trailers of all kinds that wait for the driver. An answer cannot be refused: a peer whose answers pass this
+/// before the driver comes to look is cut off.
+pub const WAITING_HEADS_BYTES: usize = 33_554_432;
+
+/// As [`WAITING_REQUESTS_BYTES`], before the driver has accepted the peer.
 pub const UNACCEPTED_BYTES: usize = 1_048_576;
 
 /// Silence after which a PING goes out.
@@ -182,6 +190,12 @@ const _: () = {
     assert!(DICTIONARY_BYTES / 4 > ENTRY_OVERHEAD_BYTES);
     assert!(SMALL_QUEUE_BYTES < SMALL_QUEUE_CEILING_BYTES);
     assert!(FRAME_PAYLOAD_BYTES < SMALL_QUEUE_BYTES);
+    // A stranger's request of any size can wait, and so can as many ordinary ones as may be open.
+    assert!(UNACCEPTED_BYTES >= 4 * (HEAD_BYTES + INLINE_BODY_BYTES));
+    assert!(UNACCEPTED_BYTES <= WAITING_REQUESTS_BYTES);
+    assert!(WAITING_REQUESTS_BYTES >= MAX_CONCURRENT as usize * INLINE_BODY_BYTES);
+    assert!(WAITING_REQUESTS_BYTES + FRAME_PAYLOAD_BYTES < WAITING_HEADS_BYTES);
+    assert!(WAITING_HEADS_BYTES <= MEMORY_BUDGET_BYTES);
     assert!(REASON_TEXT_BYTES < FRAME_PAYLOAD_BYTES);
     assert!(PING_INTERVAL.as_millis() < PEER_TIMEOUT.as_millis());
     assert!(FLOOD_ALLOWANCE > 0 && FLOOD_REFILL_PER_SECOND > 0);

@@ -238,3 +238,57 @@ fn what_was_held_comes_before_the_end_of_its_call() {
         assert!(ended, "{name}");
     }
 }
+
+/// A head of one insertion that fills the dictionary, and one of 14 bytes that decodes to 64 KiB of it. `fixed`: what stands before the fields.
+fn bomb(fixed: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut fill = [fixed, &[1, 0x03, 0, 1, b'x', 0xd0, 0x3e]].concat();
+    fill.extend([b'y'; 8_016]);
+    (fill, [fixed, &[8, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80]].concat())
+}
+
+const BOMB_BYTES: usize = 8 * 8_017;
+
+#[test]
+fn requests_out_of_the_dictionary_wait_within_their_bounds_and_the_rest_is_refused() {
+    let (fill, reference) = bomb(&[0, 0, 0, 0, 0x40, 0x41, 0x49]);
+    for (accepted, bound) in [(false, limits::UNACCEPTED_BYTES), (true, limits::WAITING_REQUESTS_BYTES)] {
+        let mut pair = if accepted { Pair::new() } else { Pair::raw(config(), config()) };
+        pair.exchange();
+        let _ = pair.server_events();
+        pair.server_sent.clear();
+        let mut input = BytesMut::from(&raw_frame(0x10, 1, 1, &fill)[..]);
+        for id in 2..=2_000 {
+            input.extend_from_slice(&raw_frame(0x10, 1, id, &reference));
+        }
+        pair.server.handle_input(pair.now, &mut input);
+        let waiting = pair.server.live_streams();
+        // The first is small.
+        assert!((waiting - 1) * BOMB_BYTES <= bound && waiting > bound / BOMB_BYTES / 2, "{waiting} wait");
+        pair.server_to_client();
+        let nacks = frames(&pair.server_sent).iter().filter(|frame| frame.0 == 0x16).count();
+        assert_eq!(nacks, 2_000 - waiting);
+        // Once the driver has them they wait no more, and others may.
+        pair.server.accept_peer();
+        assert_eq!(pair.server_events().len(), waiting);
+        pair.server.handle_input(pair.now, &mut BytesMut::from(&raw_frame(0x10, 1, 2_001, &reference)[..]));
+        assert!(matches!(&pair.server_events()[..], [Event::Request { .. }]));
+    }
+}
+
+#[test]
+fn answers_out_of_the_dictionary_end_the_connection_at_their_bound() {
+    let (fill, reference) = bomb(&[0, 200]);
+    let mut pair = Pair::new();
+    for _ in 0..2_000 {
+        pair.opened(true);
+    }
+    let mut input = BytesMut::from(&raw_frame(0x11, 1, 1, &fill)[..]);
+    for id in 2..=2_000 {
+        input.extend_from_slice(&raw_frame(0x11, 1, id, &reference));
+    }
+    pair.client.handle_input(pair.now, &mut input);
+    let events = pair.client_events();
+    assert!(matches!(events.last(), Some(Event::Closed(CloseReason::Flood))));
+    let answers = events.iter().filter(|event| matches!(event, Event::Response { .. })).count();
+    assert!(answers * BOMB_BYTES <= limits::WAITING_HEADS_BYTES + BOMB_BYTES && answers > 500, "{answers} were held");
+}

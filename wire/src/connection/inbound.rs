@@ -90,7 +90,7 @@ impl Inbound {
     pub(super) fn discard(&mut self, stream: &mut Stream) {
         self.forget(stream);
         stream.unconsumed = 0;
-        stream.held.clear();
+        stream.held = bytes::BytesMut::new();
         stream.counted = false;
     }
 

@@ -79,8 +79,6 @@ pub struct Connection {
     peer_draining: bool,
     /// Input that was left in the buffer by the last call: an incomplete frame.
     leftover: usize,
-    /// Bytes of requests that wait for the peer to be accepted.
-    unaccepted: usize,
     late_frames: u64,
 }
 
@@ -110,7 +108,6 @@ impl Connection {
             drained_at: None,
             peer_draining: false,
             leftover: 0,
-            unaccepted: 0,
             late_frames: 0,
             config,
         }
@@ -137,7 +134,6 @@ impl Connection {
     pub fn accept_peer(&mut self) {
         if self.phase == Phase::AwaitAccept {
             self.phase = Phase::Open;
-            self.unaccepted = 0;
             self.return_flight();
         }
     }
