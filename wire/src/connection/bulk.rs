@@ -229,7 +229,9 @@ fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut Vec<u8>, l
             let last = bytes == stream.queued;
             let end = last && stream.send == SendState::Ending && stream.trailers.is_none();
             put_data(id, stream, bytes, end, out);
-            bulk.sent(bytes, last && !end && bytes <= INLINE_BODY_BYTES);
+            // The tail of a burst is bulk like what went before it.
+            let lone = std::mem::take(&mut stream.first) && last && !end;
+            bulk.sent(bytes, lone && bytes <= INLINE_BODY_BYTES);
         }
         stream.deficit -= (out.len() - before) as isize;
     }

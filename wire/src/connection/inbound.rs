@@ -5,7 +5,7 @@
 //! nobody reads hold the whole budget, the connection's credit waits for the app too, so the budget holds whatever the
 //! number of streams; heads and inline bodies go on.
 
-use crate::limits::FLIGHT_RETURN_BYTES;
+use crate::limits::{FLIGHT_RETURN_BYTES, INLINE_BODY_BYTES};
 use crate::{Config, Event, RequestId};
 
 use super::hello::announced_flight;
@@ -160,9 +160,11 @@ impl Connection {
                 }
             }
             RecvState::Body => {
-                if data.len() <= crate::limits::COPY_BELOW_BYTES && !end {
+                let large = data.len() > INLINE_BODY_BYTES;
+                if !(large || end || stream.after_large) {
                     self.bulk.small_frame_seen();
                 }
+                stream.after_large = large;
                 self.inbound.deliver(stream, data.len())?;
                 if end {
                     stream.recv = RecvState::Ended;

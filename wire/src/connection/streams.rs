@@ -70,6 +70,8 @@ pub(super) struct Stream {
     /// Body bytes accepted from the driver and not yet sent.
     pub(super) queue: VecDeque<Bytes>,
     pub(super) queued: usize,
+    /// The next DATA is the first since the queue was last empty.
+    pub(super) first: bool,
     /// The encoded trailer block, to be sent behind the queue.
     pub(super) trailers: Option<Vec<u8>>,
     /// Body bytes that the peer lets us send.
@@ -93,6 +95,8 @@ pub(super) struct Stream {
     pub(super) parts: u32,
     /// What of `unconsumed` waits in one piece, since the driver has so many small parts already.
     pub(super) held: BytesMut,
+    /// The last DATA that came was larger than a small call's body: a small one that follows is its tail.
+    pub(super) after_large: bool,
     /// A DATA frame came: the window counts as memory.
     pub(super) counted: bool,
 
@@ -114,6 +118,7 @@ impl Stream {
             recv,
             queue: VecDeque::new(),
             queued: 0,
+            first: false,
             trailers: None,
             credit: u64::from(credit),
             listed: false,
@@ -125,6 +130,7 @@ impl Stream {
             unreturned: 0,
             parts: 0,
             held: BytesMut::new(),
+            after_large: false,
             counted: false,
             opened: now,
             request_at: 0,
@@ -161,6 +167,7 @@ impl Stream {
 
     pub(super) fn queue(&mut self, data: Bytes) {
         if !data.is_empty() {
+            self.first |= self.queued == 0;
             self.queued += data.len();
             self.queue.push_back(data);
         }

@@ -1,0 +1,105 @@
+//! What is under way: how much of it there may be, and what it holds up.
+
+mod common;
+
+use bytes::{Bytes, BytesMut};
+use common::*;
+use wire::*;
+
+/// Which end sends bulk.
+#[derive(Clone, Copy, Debug)]
+enum Bulk {
+    Up,
+    Down,
+    Both,
+}
+
+/// Queues as much as there is room for, in pieces that leave a short tail behind their full frames.
+fn fill(connection: &mut Connection, id: RequestId) {
+    const PIECE: usize = 4 * limits::DATA_CHUNK_BYTES + 500;
+    loop {
+        let room = connection.send_room(id).min(PIECE);
+        if room == 0 {
+            return;
+        }
+        connection.send_data(id, Bytes::from(vec![0; room]), false).unwrap();
+    }
+}
+
+fn hand_out(connection: &mut Connection, now: std::time::Instant, link: &mut BytesMut) {
+    let mut out = Vec::new();
+    while connection.poll_transmit(now, &mut out, limits::FLUSH_BYTES) {
+        link.extend_from_slice(&out);
+        out.clear();
+    }
+}
+
+fn take(connection: &mut Connection) {
+    while let Some(event) = connection.poll_event() {
+        if let Event::Data { id, data, .. } = event {
+            connection.consumed(id, data.len());
+        }
+    }
+}
+
+/// One round trip of a long way: all that may be is under way before any of it arrives. Gives the most under way, up and down.
+fn round_trip(pair: &mut Pair, id: RequestId, bulk: Bulk) -> [u64; 2] {
+    if matches!(bulk, Bulk::Up | Bulk::Both) {
+        fill(&mut pair.client, id);
+    }
+    if matches!(bulk, Bulk::Down | Bulk::Both) {
+        fill(&mut pair.server, id);
+    }
+    hand_out(&mut pair.client, pair.now, &mut pair.to_server);
+    hand_out(&mut pair.server, pair.now, &mut pair.to_client);
+    let under_way = [&pair.client, &pair.server].map(|end| end.audit().in_flight);
+    pair.server.handle_input(pair.now, &mut pair.to_server);
+    pair.client.handle_input(pair.now, &mut pair.to_client);
+    take(&mut pair.server);
+    take(&mut pair.client);
+    under_way
+}
+
+#[test]
+fn bulk_alone_widens_the_flight_and_one_small_call_narrows_it() {
+    for bulk in [Bulk::Up, Bulk::Down, Bulk::Both] {
+        let mut pair = Pair::new();
+        let id = pair.opened(false);
+        pair.server.respond(id, &response(200), Bytes::new(), false).unwrap();
+        let mut most = [0; 2];
+        for _ in 0..40 {
+            most = round_trip(&mut pair, id, bulk);
+        }
+        let wide = most.map(|bytes| bytes > limits::FLIGHT_SMALL_BYTES);
+        let expected = match bulk {
+            Bulk::Up => [true, false],
+            Bulk::Down => [false, true],
+            Bulk::Both => [true, true],
+        };
+        assert_eq!(wide, expected, "{bulk:?}: {most:?}");
+        let small = pair.open(Bytes::new(), true);
+        let _ = round_trip(&mut pair, id, bulk);
+        pair.server.respond(small, &response(200), Bytes::new(), true).unwrap();
+        let _ = round_trip(&mut pair, id, bulk);
+        let most = round_trip(&mut pair, id, bulk);
+        assert!(most.iter().all(|bytes| *bytes <= limits::FLIGHT_SMALL_BYTES), "{bulk:?}: {most:?}");
+    }
+}
+
+#[test]
+fn a_lone_small_message_narrows_the_flight_too() {
+    let mut pair = Pair::new();
+    let (bulk, chat) = (pair.opened(true), pair.opened(true));
+    for id in [bulk, chat] {
+        pair.server.respond(id, &response(200), Bytes::new(), false).unwrap();
+    }
+    let mut most = 0;
+    for _ in 0..40 {
+        most = round_trip(&mut pair, bulk, Bulk::Down)[1];
+    }
+    assert!(most > limits::FLIGHT_SMALL_BYTES, "{most}");
+    pair.server.send_data(chat, Bytes::from_static(b"hello"), false).unwrap();
+    pair.exchange();
+    let most = round_trip(&mut pair, bulk, Bulk::Down)[1];
+    assert!(most <= limits::FLIGHT_SMALL_BYTES, "{most}");
+}
