@@ -103,3 +103,32 @@ fn a_lone_small_message_narrows_the_flight_too() {
     let most = round_trip(&mut pair, bulk, Bulk::Down)[1];
     assert!(most <= limits::FLIGHT_SMALL_BYTES, "{most}");
 }
+
+#[test]
+fn ends_need_no_flight() {
+    type End = fn(&mut Connection, RequestId);
+    let cases: [(&str, (u8, usize), End); 2] = [
+        ("half-close", (0x12, 0), |server, id| server.send_data(id, Bytes::new(), true).unwrap()),
+        ("trailers", (0x13, 1), |server, id| server.send_trailers(id, &Headers::new()).unwrap()),
+    ];
+    for (name, frame, end) in cases {
+        let mut pair = Pair::with(Config { initial_credit: 1 << 20, ..config() }, config());
+        let (bulk, short) = (pair.opened(true), pair.opened(true));
+        for id in [bulk, short] {
+            pair.server.respond(id, &response(200), Bytes::new(), false).unwrap();
+        }
+        // No flight is left, and what has been sent never arrives.
+        for _ in 0..4 {
+            fill(&mut pair.server, bulk);
+            hand_out(&mut pair.server, pair.now, &mut pair.to_client);
+        }
+        assert!(!pair.server.wants_transmit());
+        end(&mut pair.server, short);
+        assert!(pair.server.wants_transmit(), "{name}");
+        let mut link = BytesMut::new();
+        hand_out(&mut pair.server, pair.now, &mut link);
+        assert_eq!(frames(&link), [(frame.0, 1, short.0, frame.1)], "{name}");
+        assert_eq!(pair.server.live_streams(), 1, "{name}");
+        assert_eq!(pair.server.audit().bodies, limits::SEND_QUEUE_BYTES, "{name}: bulk waits all the same");
+    }
+}

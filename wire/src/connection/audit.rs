@@ -35,7 +35,9 @@ impl Connection {
             assert!(*id < self.next_id);
             assert_eq!(stream.queued, stream.queue.iter().map(bytes::Bytes::len).sum::<usize>());
             assert_eq!(self.bulk.places(*id), usize::from(stream.listed), "stream {id} on the lists");
+            assert_eq!(self.bulk.places_at_end(*id), usize::from(stream.ending), "stream {id} on the list of ends");
             assert!(stream.listed || !stream.sendable(), "stream {id} was forgotten");
+            assert!(stream.ending || !stream.at_end(), "the end of stream {id} was forgotten");
             assert!(stream.window <= self.config.max_credit);
             assert!(
                 stream.granted + stream.unconsumed as u64 + u64::from(stream.unreturned) <= u64::from(stream.window)
@@ -58,7 +60,7 @@ impl Connection {
             called += usize::from(stream.wait == Wait::Called);
             unconsumed += stream.unconsumed;
             windows += if stream.counted { stream.window as usize } else { 0 };
-            listed += usize::from(stream.listed);
+            listed += usize::from(stream.listed) + usize::from(stream.ending);
         }
         if self.phase != Phase::Closed {
             assert_eq!(unconsumed, self.inbound.unconsumed);

@@ -78,6 +78,8 @@ pub(super) struct Stream {
     pub(super) credit: u64,
     /// It stands in one of the lists of the round robin.
     pub(super) listed: bool,
+    /// It stands in the list of those that have nothing but their end to send.
+    pub(super) ending: bool,
     /// What is left of this stream's turn.
     pub(super) deficit: isize,
     /// The driver met a room of 0 and waits for Writable.
@@ -122,6 +124,7 @@ impl Stream {
             trailers: None,
             credit: u64::from(credit),
             listed: false,
+            ending: false,
             deficit: 0,
             wait: Wait::No,
             window,
@@ -146,9 +149,14 @@ impl Stream {
             && matches!(self.recv, RecvState::Ended | RecvState::Discarding)
     }
 
-    /// There is a frame that may be sent now, as far as this stream's credit goes.
+    /// There is a body frame that may be sent now, as far as this stream's credit goes.
     pub(super) fn sendable(&self) -> bool {
-        if self.queued > 0 { self.credit > 0 } else { self.send == SendState::Ending }
+        self.queued > 0 && self.credit > 0
+    }
+
+    /// Only trailers or an empty DATA with END are left: they need neither credit nor flight.
+    pub(super) fn at_end(&self) -> bool {
+        self.queued == 0 && self.send == SendState::Ending
     }
 
     /// Body bytes that may be queued now, as far as this stream alone goes.
