@@ -132,3 +132,57 @@ fn ends_need_no_flight() {
         assert_eq!(pair.server.audit().bodies, limits::SEND_QUEUE_BYTES, "{name}: bulk waits all the same");
     }
 }
+
+#[test]
+fn what_a_small_call_waits_behind() {
+    let mut pair = Pair::with(Config { initial_credit: 1 << 20, ..config() }, config());
+    let ids: Vec<RequestId> = (0..32).map(|_| pair.opened(true)).collect();
+    for id in &ids {
+        pair.server.respond(*id, &response(200), Bytes::new(), false).unwrap();
+    }
+    let frame = limits::DATA_CHUNK_BYTES + limits::FRAME_HEADER_BYTES;
+    let data = |bytes: &[u8]| -> usize { frames(bytes).iter().filter(|it| it.0 == 0x12).map(|it| it.3).sum() };
+    // The first small call comes after bulk alone, the others while small calls are about.
+    for (round, most) in [limits::FLIGHT_BULK_BYTES, limits::FLIGHT_SMALL_BYTES, limits::FLIGHT_SMALL_BYTES]
+        .into_iter()
+        .map(|bytes| bytes as usize)
+        .enumerate()
+    {
+        for _ in 0..if round == 0 { 10 } else { 1 } {
+            for id in &ids {
+                fill(&mut pair.server, *id);
+            }
+            hand_out(&mut pair.server, pair.now, &mut pair.to_client);
+            pair.client.handle_input(pair.now, &mut pair.to_client);
+            take(&mut pair.client);
+            hand_out(&mut pair.client, pair.now, &mut pair.to_server);
+            pair.server.handle_input(pair.now, &mut pair.to_server);
+            while pair.server.poll_event().is_some() {}
+        }
+        // All that may be is handed out, a flush bound a turn, and has not arrived.
+        let mut ahead = Vec::new();
+        for id in &ids {
+            fill(&mut pair.server, *id);
+        }
+        let mut turn = Vec::new();
+        while pair.server.poll_transmit(pair.now, &mut turn, limits::FLUSH_BYTES) {
+            assert!(turn.len() < limits::FLUSH_BYTES + frame, "{} in one turn", turn.len());
+            ahead.append(&mut turn);
+        }
+        let before = data(&ahead);
+        let not_given_back = limits::FLIGHT_RETURN_BYTES as usize;
+        assert!(before <= most && before > most - not_given_back - frame, "round {round}: behind {before}");
+        // More bulk waits, and the small call goes before it.
+        assert!(pair.server.audit().bodies > limits::FLUSH_BYTES);
+        let small = pair.open(Bytes::new(), true);
+        pair.client_to_server();
+        while pair.server.poll_event().is_some() {}
+        pair.server.respond(small, &response(200), Bytes::from_static(b"quick"), true).unwrap();
+        pair.server.poll_transmit(pair.now, &mut turn, limits::FLUSH_BYTES);
+        assert_eq!(frames(&turn)[0].2, small.0, "round {round}");
+        pair.to_client.extend_from_slice(&ahead);
+        pair.to_client.extend_from_slice(&turn);
+        pair.client.handle_input(pair.now, &mut pair.to_client);
+        take(&mut pair.client);
+    }
+}
