@@ -464,3 +464,54 @@ fn bulk_streams_take_turns() {
     assert_eq!(data.iter().filter(|id| **id == ids[0].0).count(), 8);
     assert_eq!(data[8], ids[1].0);
 }
+
+#[test]
+fn nothing_comes_of_a_call_after_the_driver_ended_it_even_if_it_was_over_already() {
+    type Act = fn(&mut Pair);
+    const ONE: RequestId = RequestId(1);
+    fn failure() -> ErrorInfo {
+        ErrorInfo { code: 1, origin: Origin::App, executed: Executed::Yes, text: String::new() }
+    }
+    let nack = Nack { reason: NackReason::Policy, retry_after: None };
+    // What the other side does, and how this side's driver ends the call before it looks.
+    let at_client: [(&str, Act); 5] = [
+        ("answer", |pair| pair.server.respond(ONE, &response(200), Bytes::from(vec![0; 9_000]), true).unwrap()),
+        ("nack", |pair| pair.server.nack(ONE, Nack { reason: NackReason::Policy, retry_after: None })),
+        ("error", |pair| pair.server.error(ONE, failure())),
+        ("cancel", |pair| pair.server.cancel(ONE, Cancel::Overload)),
+        ("lost", |pair| pair.client.handle_transport_closed(pair.now)),
+    ];
+    for (name, act) in at_client {
+        let mut pair = Pair::new();
+        pair.opened(true);
+        act(&mut pair);
+        pair.exchange();
+        assert_eq!((pair.client.live_streams(), pair.client.has_events()), (0, true), "{name}");
+        pair.client.cancel(ONE, Cancel::CallerGone);
+        let events = pair.client_events();
+        assert!(events.iter().all(|event| event.stream().is_none()), "{name}: {events:?}");
+    }
+    let at_server: [(&str, Act); 3] = [
+        ("cancel", |pair| pair.server.cancel(ONE, Cancel::Overload)),
+        ("nack", |pair| pair.server.nack(ONE, Nack { reason: NackReason::Policy, retry_after: None })),
+        ("error", |pair| pair.server.error(ONE, failure())),
+    ];
+    for (name, act) in at_server {
+        let mut pair = Pair::new();
+        pair.opened(false);
+        pair.client.send_data(ONE, Bytes::from_static(b"data"), false).unwrap();
+        pair.client_to_server();
+        pair.client.cancel(ONE, Cancel::CallerGone);
+        pair.client_to_server();
+        assert_eq!((pair.server.live_streams(), pair.server.has_events()), (0, true), "{name}");
+        // Another call goes on.
+        let other = pair.open(Bytes::new(), true);
+        pair.client_to_server();
+        act(&mut pair);
+        let events = pair.server_events();
+        assert!(matches!(&events[..], [Event::Request { id, .. }] if *id == other), "{name}: {events:?}");
+        pair.server.nack(other, nack);
+        pair.exchange();
+        assert_eq!(pair.client_events().len(), 1, "{name}");
+    }
+}

@@ -62,6 +62,13 @@ impl Events {
         }
     }
 
+    /// As [`Self::mute`], for a stream that is gone already.
+    pub(super) fn mute_gone(&mut self, id: u64) {
+        if self.queue.iter().any(|event| event.stream() == Some(RequestId(id))) {
+            self.muted.insert(id);
+        }
+    }
+
     /// Drops all that wait, since no driver ever accepted the peer.
     pub(super) fn clear(&mut self) {
         self.polled = self.pushed;

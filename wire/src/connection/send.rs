@@ -152,7 +152,7 @@ impl Connection {
 
     /// Server side: the call failed, and ends. When the answer was complete already, only the upload ends.
     pub fn error(&mut self, id: RequestId, error: ErrorInfo) {
-        let Some(stream) = self.streams.get(&id.0) else { return };
+        let Some(stream) = self.streams.get(&id.0) else { return self.events.mute_gone(id.0) };
         if self.side == Side::Client {
             return self.cancel(id, Cancel::Protocol);
         }
@@ -174,12 +174,12 @@ impl Connection {
         self.outbox.frame(FrameType::Error, 0, id.0, &[&error.code.to_be_bytes(), &[origin, executed], text]);
     }
 
-    /// Ends the stream at once, both directions. No further event comes for it.
+    /// Ends the stream at once, both directions. No further event comes for it, not even of what had come before and was not looked at.
     ///
     /// Server side, with [`Cancel::NoLongerNeeded`] and an answer that has been given whole: the answer goes out to its end, only the
     /// upload stops.
     pub fn cancel(&mut self, id: RequestId, code: Cancel) {
-        let Some(stream) = self.streams.get_mut(&id.0) else { return };
+        let Some(stream) = self.streams.get_mut(&id.0) else { return self.events.mute_gone(id.0) };
         let answered = matches!(stream.send, SendState::Ending | SendState::Ended);
         let mut flags = 0;
         if self.side == Side::Server && code == Cancel::NoLongerNeeded && answered {
