@@ -294,13 +294,13 @@ impl Connection {
         self.bulk = Bulk::default();
         self.budget = SendBudget::new(self.config.send_budget);
         // A client has just told its driver that these requests were never sent; a server's finished answers still go
-        // out, unless the peer is not worth it. The HELLO stays: a GOODBYE is understood only behind it.
+        // out, unless the peer is not worth it.
         let keep = match (&reason, self.side) {
             (CloseReason::Flood | CloseReason::Protocol(_), _) | (_, Side::Client) => false,
             (_, Side::Server) => true,
         };
-        if !keep && self.outbox.given() > 0 {
-            self.outbox.clear();
+        if !keep {
+            self.outbox.clear_behind_hello();
         }
         if !matches!(reason, CloseReason::Transport | CloseReason::Goodbye { .. }) {
             let text = match &reason {

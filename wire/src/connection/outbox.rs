@@ -49,6 +49,15 @@ impl Outbox {
         self.start = 0;
     }
 
+    /// Drops what has not been handed out, but for the HELLO: what follows is understood only behind it.
+    pub(super) fn clear_behind_hello(&mut self) {
+        // Whole frames are handed out, and the HELLO is the first.
+        match FrameHeader::parse(&self.buffer) {
+            Some(hello) if self.given == 0 => self.buffer.truncate(FRAME_HEADER_BYTES + hello.length),
+            _ => self.clear(),
+        }
+    }
+
     /// Hands out whole frames, about `max` bytes and at least one frame.
     pub(super) fn give(&mut self, out: &mut Vec<u8>, max: usize) {
         let pending = self.pending();

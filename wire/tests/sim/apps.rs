@@ -173,8 +173,16 @@ impl ClientApp {
         Self { calls: calls.collect(), ids: BTreeMap::new(), last_id: 0, closed: false }
     }
 
-    pub fn turn(&mut self, now: Instant, connection: &mut Connection, rng: &mut fastrand::Rng, server: &ServerApp) {
-        while let Some(event) = connection.poll_event() {
+    /// `looks`: at what came, before it acts.
+    pub fn turn(
+        &mut self,
+        now: Instant,
+        connection: &mut Connection,
+        rng: &mut fastrand::Rng,
+        server: &ServerApp,
+        looks: bool,
+    ) {
+        while looks && let Some(event) = connection.poll_event() {
             self.event(now, connection, event, server);
         }
         for index in 0..self.calls.len() {

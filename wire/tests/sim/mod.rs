@@ -133,7 +133,8 @@ impl World {
         let now = self.now;
         self.client.receive(now, &mut self.server.link);
         self.server.receive(now, &mut self.client.link);
-        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app);
+        let looks = self.rng.u8(0..4) > 0;
+        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app, looks);
         self.server_app.turn(now, &mut self.server.connection, &mut self.rng);
         if !self.cut {
             for side in [&mut self.client, &mut self.server] {
@@ -141,7 +142,7 @@ impl World {
             }
         }
         // Sending makes room, and events of it.
-        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app);
+        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app, true);
         self.server_app.turn(now, &mut self.server.connection, &mut self.rng);
         self.steps += 1;
         if !self.steps.is_multiple_of(8) {
