@@ -81,6 +81,9 @@ impl Connection {
                         let rest = reader.rest().len();
                         payload.advance(payload.len() - rest);
                     }
+                    if payload.len() > DATA_FRAME_BYTES {
+                        return Err(TOO_LARGE.into());
+                    }
                     self.on_data(header.id, payload, header.flags & END != 0)?;
                 }
                 Some(kind) => {
@@ -366,6 +369,8 @@ impl Connection {
     }
 }
 
+const TOO_LARGE: Violation = "frame too large";
+
 fn check_length(phase: Phase, header: &FrameHeader, kind: Option<FrameType>) -> Result<(), Violation> {
     if phase == Phase::AwaitHello && !matches!(kind, Some(FrameType::Hello | FrameType::Goodbye)) {
         return Err("the first frame is not HELLO");
@@ -376,7 +381,7 @@ fn check_length(phase: Phase, header: &FrameHeader, kind: Option<FrameType>) -> 
         Some(FrameType::Data) => DATA_FRAME_BYTES + extensions,
         _ => FRAME_PAYLOAD_BYTES,
     };
-    if header.length > most { Err("frame too large") } else { Ok(()) }
+    if header.length > most { Err(TOO_LARGE) } else { Ok(()) }
 }
 
 /// What follows a head is the whole body, or nothing.

@@ -461,5 +461,11 @@ fn growth() -> Vec<Case> {
             assert!(events.is_empty());
             assert_eq!(pair.client.send_room(ONE), 65_536 + 4_096);
         }),
+        Case {
+            make: None,
+            ..case("extended-data", Side::Client, opened(false), nothing, |_, events| {
+                assert!(matches!(&events[..], [Event::Data { data, .. }] if *data == vec![0x61; 16_384]));
+            })
+        },
     ]
 }
