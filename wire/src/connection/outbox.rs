@@ -36,11 +36,7 @@ impl Outbox {
 
     /// One frame with a payload of fixed parts.
     pub(super) fn frame(&mut self, kind: FrameType, flags: u8, id: u64, parts: &[&[u8]]) {
-        let at = begin(&mut self.buffer, kind, flags, id);
-        for part in parts {
-            self.buffer.extend_from_slice(part);
-        }
-        finish(&mut self.buffer, at);
+        put_frame(&mut self.buffer, kind, flags, id, parts);
     }
 
     /// Drops what has not been handed out.
@@ -98,4 +94,13 @@ impl Outbox {
             self.buffer = Vec::new();
         }
     }
+}
+
+/// Adds one frame with a payload of fixed parts.
+pub(super) fn put_frame(out: &mut Vec<u8>, kind: FrameType, flags: u8, id: u64, parts: &[&[u8]]) {
+    let at = begin(out, kind, flags, id);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    finish(out, at);
 }

@@ -295,11 +295,17 @@ impl Connection {
     /// to send. It may cause events ([`Event::Writable`](crate::Event::Writable)). After `Closed` by our side the GOODBYE is still given out.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>, max: usize) -> bool {
         let before = out.len();
-        if self.phase != Phase::Closed {
-            self.liveness.send_pong(now, &mut self.outbox);
+        // A PONG passes all that waits: its way is the peer's measure of us. Only the HELLO goes before it. It is no part of the outbox,
+        // whose positions say which requests have left.
+        let open = self.phase != Phase::Closed;
+        if open && self.outbox.given() > 0 {
+            self.liveness.send_pong(now, out);
         }
         if self.outbox.pending() > 0 {
             self.outbox.give(out, max);
+        }
+        if open {
+            self.liveness.send_pong(now, out);
         }
         if self.phase == Phase::Open && self.outbox.pending() == 0 {
             self.transmit_bulk(out, before.saturating_add(max));
