@@ -126,6 +126,23 @@ fn a_turn_that_is_not_used_calls_the_next() {
 }
 
 #[test]
+fn a_driver_that_does_nothing_with_its_turn_holds_nobody_up() {
+    let mut pair = Pair::with(config(), Config { send_budget: 40_000, ..config() });
+    let ids = answered(&mut pair, 3);
+    pair.server.send_data(ids[0], Bytes::from(vec![0; 40_000]), false).unwrap();
+    assert_eq!(pair.server.send_room(ids[1]), 0);
+    pair.server_to_client();
+    assert_eq!(writable(pair.server_events()), [ids[1]]);
+    // It stays silent, and another comes that never waited.
+    assert_eq!(pair.server.send_room(ids[2]), 40_000);
+    pair.server.send_data(ids[2], Bytes::from(vec![0; 20_000]), false).unwrap();
+    assert_eq!((pair.server.send_room(ids[1]), pair.server.send_room(ids[0])), (20_000, 0));
+    pair.server_to_client();
+    assert_eq!(writable(pair.server_events()), [ids[0]]);
+    let _ = pair.server.audit();
+}
+
+#[test]
 fn answers_that_nobody_reads_cut_the_peer_off() {
     type Act = fn(&mut Pair, RequestId, &Headers) -> Result<(), SendError>;
     let cases: [(&str, Act); 2] = [

@@ -40,8 +40,12 @@ impl SendBudget {
         self.trailers
     }
 
-    /// What is left for those that were not called.
+    /// What is left for those that were not called. With nothing queued nothing would ever call again, so no room is kept then: a driver
+    /// that does not use its turn holds nobody up.
     fn spare(&self) -> usize {
+        if self.queued == 0 {
+            return self.limit;
+        }
         self.limit.saturating_sub(self.queued).saturating_sub(self.called.saturating_mul(SEND_QUEUE_BYTES))
     }
 
@@ -112,9 +116,9 @@ impl SendBudget {
         self.leave(id, stream);
     }
 
-    /// The next of the line, if there is room for a frame. With nothing queued nothing would ever call again: then all are called.
+    /// The next of the line, if there is room for a frame.
     fn call(&mut self) -> Option<u64> {
-        if self.spare() < DATA_CHUNK_BYTES && self.queued > 0 {
+        if self.spare() < DATA_CHUNK_BYTES {
             return None;
         }
         let id = self.line.pop_front()?;
@@ -125,7 +129,7 @@ impl SendBudget {
     /// Panics when the line and the states of the streams do not agree. `lined`, `called`: as the streams say it.
     pub(super) fn audit(&self, lined: usize, called: usize) {
         assert_eq!((self.line.len(), self.called), (lined, called), "the line");
-        assert!(self.line.is_empty() || self.queued > 0 && self.spare() < DATA_CHUNK_BYTES, "the line was forgotten");
+        assert!(self.line.is_empty() || self.spare() < DATA_CHUNK_BYTES, "the line was forgotten");
     }
 }
 
