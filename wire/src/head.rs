@@ -89,6 +89,11 @@ impl RequestHead {
         self.service.len() + self.method.len() + self.path.len() + self.headers.text_bytes()
     }
 
+    /// What the head takes besides its own size, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.service.len() + self.method.len() + self.path.len() + self.headers.memory()
+    }
+
     pub(crate) fn encode(&self, dictionary: &mut Encoder, out: &mut Vec<u8>) {
         let mut presence = 0;
         let mut fixed = [0; 4 + 8 + 25 + 16];

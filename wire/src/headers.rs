@@ -63,6 +63,8 @@ impl Headers {
     }
 
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
+        // The peer ends the connection over it.
+        debug_assert!(!name.iter().any(u8::is_ascii_uppercase), "a field name with an upper-case letter");
         let start = self.text.len();
         // A list past 4 GiB cannot be met: every way in is bounded by HEAD_BYTES long before.
         assert!(start + name.len() + value.len() <= u32::MAX as usize, "header list over 4 GiB");
@@ -132,6 +134,11 @@ impl Headers {
     #[must_use]
     pub fn text_bytes(&self) -> usize {
         self.fields.iter().map(|field| field.name as usize + field.value as usize).sum()
+    }
+
+    /// What the list takes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.text.len() + self.fields.len() * size_of::<Field>()
     }
 
     /// Empties the list and keeps its memory.

@@ -24,6 +24,10 @@ pub const INLINE_BODY_BYTES: usize = 4_096;
 /// DATA payloads below this are copied out of the input buffer, so that a few bytes do not keep a large buffer alive.
 pub const COPY_BELOW_BYTES: usize = 4_096;
 
+/// DATA payloads below [`COPY_BELOW_BYTES`] of one stream that the driver has and did not take. What comes then is gathered in one
+/// piece until it took them: a byte that came in a frame of its own costs many times its credit in a piece of its own.
+pub const SMALL_PARTS: u32 = 16;
+
 /// Names and values of one head together (service, method and path included), decoded.
 pub const HEAD_BYTES: usize = 69_632;
 
@@ -65,6 +69,10 @@ pub const QUANTUM_BYTES: usize = 131_072;
 /// Body bytes that [`Connection::send_data`](crate::Connection::send_data) queues for one stream.
 pub const SEND_QUEUE_BYTES: usize = 262_144;
 
+/// Body bytes that all streams of a connection together have queued. A peer that gives credit and does not read makes us hold
+/// this much and no more; `send_room` is 0 then.
+pub const SEND_BUDGET_BYTES: usize = 16_777_216;
+
 /// Credit that each stream begins with, per direction.
 pub const INITIAL_CREDIT_BYTES: u32 = 65_536;
 
@@ -104,13 +112,21 @@ pub const DICTIONARY_SLOTS: usize = 128;
 /// Counted for each dictionary entry besides its text.
 pub const ENTRY_OVERHEAD_BYTES: usize = 32;
 
-/// Head and control bytes waiting to be sent above which `open` refuses.
+/// Head, trailer and control bytes waiting to be sent above which `open` refuses.
 pub const SMALL_QUEUE_BYTES: usize = 8_388_608;
 
-/// Head and control bytes waiting to be sent above which a peer that sends on without reading is cut off.
+/// Head, trailer and control bytes waiting to be sent above which a peer that does not read is cut off, whether it sends on or not.
 pub const SMALL_QUEUE_CEILING_BYTES: usize = 33_554_432;
 
-/// Requests that arrive before the driver has accepted the peer wait up to this; further ones are NACKed.
+/// Decoded heads and inline bodies of requests that wait for the driver; further ones are NACKed. A reference of one byte can decode
+/// to the whole dictionary, so what was received says little of it.
+pub const WAITING_REQUESTS_BYTES: usize = 16_777_216;
+
+/// Decoded heads and trailers of all kinds that wait for the driver. An answer cannot be refused: a peer whose answers pass this
+/// before the driver comes to look is cut off.
+pub const WAITING_HEADS_BYTES: usize = 33_554_432;
+
+/// As [`WAITING_REQUESTS_BYTES`], before the driver has accepted the peer.
 pub const UNACCEPTED_BYTES: usize = 1_048_576;
 
 /// Silence after which a PING goes out.
@@ -142,6 +158,7 @@ const _: () = {
     assert!(DATA_CHUNK_BYTES <= DATA_FRAME_BYTES);
     assert!(DATA_FRAME_BYTES <= FRAME_PAYLOAD_BYTES);
     assert!(INLINE_BODY_BYTES < DATA_CHUNK_BYTES);
+    assert!(COPY_BELOW_BYTES <= DATA_CHUNK_BYTES && SMALL_PARTS > 0);
     // A head at its limits, with an inline body and extensions, fits a frame.
     assert!(
         HEAD_BYTES + HEAD_FIELDS * FIELD_OVERHEAD_BYTES + HEAD_SLACK_BYTES + INLINE_BODY_BYTES + EXTENSION_BYTES
@@ -164,11 +181,21 @@ const _: () = {
     assert!(MEMORY_BUDGET_BYTES as u64 >= FLIGHT_BULK_BYTES);
     assert!(MEMORY_BUDGET_BYTES >= 4 * MAX_CREDIT_BYTES as usize);
     assert!(SEND_QUEUE_BYTES >= QUANTUM_BYTES);
+    // What waits can fill the widest flight several times over, and one stream alone takes little of it.
+    assert!(SEND_BUDGET_BYTES as u64 >= 4 * FLIGHT_BULK_BYTES);
+    assert!(SEND_BUDGET_BYTES >= 32 * SEND_QUEUE_BYTES);
+    assert!(SEND_QUEUE_BYTES >= DATA_CHUNK_BYTES);
     assert!(DICTIONARY_SLOTS <= 128);
     assert!(DICTIONARY_BYTES <= DICTIONARY_CEILING_BYTES);
     assert!(DICTIONARY_BYTES / 4 > ENTRY_OVERHEAD_BYTES);
     assert!(SMALL_QUEUE_BYTES < SMALL_QUEUE_CEILING_BYTES);
     assert!(FRAME_PAYLOAD_BYTES < SMALL_QUEUE_BYTES);
+    // A stranger's request of any size can wait, and so can as many ordinary ones as may be open.
+    assert!(UNACCEPTED_BYTES >= 4 * (HEAD_BYTES + INLINE_BODY_BYTES));
+    assert!(UNACCEPTED_BYTES <= WAITING_REQUESTS_BYTES);
+    assert!(WAITING_REQUESTS_BYTES >= MAX_CONCURRENT as usize * INLINE_BODY_BYTES);
+    assert!(WAITING_REQUESTS_BYTES + FRAME_PAYLOAD_BYTES < WAITING_HEADS_BYTES);
+    assert!(WAITING_HEADS_BYTES <= MEMORY_BUDGET_BYTES);
     assert!(REASON_TEXT_BYTES < FRAME_PAYLOAD_BYTES);
     assert!(PING_INTERVAL.as_millis() < PEER_TIMEOUT.as_millis());
     assert!(FLOOD_ALLOWANCE > 0 && FLOOD_REFILL_PER_SECOND > 0);

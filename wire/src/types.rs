@@ -58,6 +58,8 @@ pub struct Config {
     pub max_credit: u32,
     /// Body bytes that we agree to hold for the whole connection.
     pub memory_budget: usize,
+    /// Body bytes of all streams together that wait to be sent, at least one DATA frame. See [`limits::SEND_BUDGET_BYTES`].
+    pub send_budget: usize,
     /// The dictionary that we keep for the peer's heads, and the most that we use for our own, in bytes. 0: none.
     pub dictionary_bytes: usize,
     /// Silence after which a PING goes out.
@@ -76,6 +78,7 @@ impl Default for Config {
             initial_credit: limits::INITIAL_CREDIT_BYTES,
             max_credit: limits::MAX_CREDIT_BYTES,
             memory_budget: limits::MEMORY_BUDGET_BYTES,
+            send_budget: limits::SEND_BUDGET_BYTES,
             dictionary_bytes: limits::DICTIONARY_BYTES,
             ping_interval: limits::PING_INTERVAL,
             peer_timeout: limits::PEER_TIMEOUT,
@@ -94,7 +97,7 @@ pub enum Event {
     Request { id: RequestId, head: RequestHead, body: Bytes, end: bool },
     /// Client side: the answer's head, with an inline body as in `Request`.
     Response { id: RequestId, token: Token, head: ResponseHead, body: Bytes, end: bool },
-    /// Body bytes. Call `consumed` when the app took them.
+    /// Body bytes. Call `consumed` when the app took them: after many small parts no more come until it took them all, the last ones excepted.
     Data { id: RequestId, token: Token, data: Bytes, end: bool },
     /// Ends that direction.
     Trailers { id: RequestId, token: Token, trailers: Headers },
@@ -124,7 +127,7 @@ pub enum OpenError {
     /// One of the sides drains.
     Draining,
     Closed,
-    /// As many calls are open as the peer allows, or too many bytes wait to be sent.
+    /// As many calls are open as the peer allows, or too many bytes wait to be sent, or would with this body.
     TooManyCalls,
     /// The head is larger than the peer accepts.
     HeadTooLarge,
@@ -135,7 +138,7 @@ pub enum OpenError {
 pub enum SendError {
     /// Ended or cancelled meanwhile. What became of it comes, or came, as an event: stop sending, nothing else.
     UnknownStream,
-    /// More than `send_room`; nothing was queued.
+    /// More than `send_room`, or a body that the send budget has no room for; nothing was queued.
     NoRoom,
     /// This direction has been ended, or a second head, or a body before the head.
     AlreadyEnded,

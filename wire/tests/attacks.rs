@@ -423,7 +423,8 @@ fn requests_before_the_peer_is_accepted_wait_within_a_bound() {
         pair.server.handle_input(pair.now, &mut BytesMut::from(&raw_frame(0x10, 1, id, &payload)[..]));
     }
     assert!(pair.server.poll_event().is_none());
-    assert!(pair.server.live_streams() * payload.len() <= limits::UNACCEPTED_BYTES);
+    let waiting = pair.server.live_streams();
+    assert!(waiting * payload.len() <= limits::UNACCEPTED_BYTES && waiting > 80, "{waiting}");
     pair.server.accept_peer();
-    assert_eq!(pair.server_events().len(), 87);
+    assert_eq!(pair.server_events().len(), waiting);
 }

@@ -47,3 +47,14 @@ fn cancel_storms_leak_nothing() {
 fn little_memory_and_many_stalled_readers() {
     check(25, |_| Plan { calls: 60, memory_budget: 262_144, stall_percent: 70, bulk_percent: 80, ..Plan::default() });
 }
+
+#[test]
+fn little_to_send_from_and_many_that_wait_for_it() {
+    check(40, |rng| Plan {
+        calls: 80,
+        send_budget: rng.usize(16_368..300_000),
+        bulk_percent: 70,
+        cancel_percent: 30,
+        ..Plan::default()
+    });
+}

@@ -8,15 +8,13 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Buf;
 
+use super::Connection;
+use super::streams::{SendState, Stream};
 use crate::frame::{END, FrameType, begin, finish};
 use crate::limits::{
     BULK_ALONE_BYTES, DATA_CHUNK_BYTES, FLIGHT_BULK_BYTES, FLIGHT_SMALL_BYTES, FRAME_HEADER_BYTES, INLINE_BODY_BYTES,
     QUANTUM_BYTES,
 };
-use crate::{Event, RequestId};
-
-use super::Connection;
-use super::streams::{SendState, Stream};
 
 #[derive(Debug)]
 pub(super) struct Bulk {
@@ -24,6 +22,8 @@ pub(super) struct Bulk {
     fresh: VecDeque<u64>,
     /// Streams that take turns.
     turns: VecDeque<u64>,
+    /// Streams that have only their end to send: it takes nothing of the flight and so waits for none.
+    ends: VecDeque<u64>,
     /// Entries of the lists whose streams are gone.
     stale: usize,
     /// DATA bytes sent and not given back.
@@ -43,6 +43,7 @@ impl Default for Bulk {
         Self {
             fresh: VecDeque::new(),
             turns: VecDeque::new(),
+            ends: VecDeque::new(),
             stale: 0,
             in_flight: 0,
             window: FLIGHT_SMALL_BYTES,
@@ -98,8 +99,12 @@ impl Bulk {
         self.fresh.iter().chain(&self.turns).filter(|listed| **listed == id).count()
     }
 
+    pub(super) fn places_at_end(&self, id: u64) -> usize {
+        self.ends.iter().filter(|listed| **listed == id).count()
+    }
+
     pub(super) fn listed(&self) -> usize {
-        self.fresh.len() + self.turns.len()
+        self.fresh.len() + self.turns.len() + self.ends.len()
     }
 
     fn flight_room(&self) -> u64 {
@@ -107,11 +112,19 @@ impl Bulk {
     }
 
     pub(super) fn wants_turn(&self) -> bool {
+        !self.ends.is_empty() || self.wants_flight()
+    }
+
+    fn wants_flight(&self) -> bool {
         !(self.blocked || self.fresh.is_empty() && self.turns.is_empty())
     }
 
     /// Puts a stream that has something to send on a list. `fresh`: it has had nothing for a while, rather than no credit.
     pub(super) fn list(&mut self, id: u64, stream: &mut Stream, fresh: bool) {
+        if stream.at_end() && !stream.ending {
+            stream.ending = true;
+            self.ends.push_back(id);
+        }
         if stream.listed || !stream.sendable() {
             return;
         }
@@ -120,15 +133,13 @@ impl Bulk {
         if fresh { self.fresh.push_back(id) } else { self.turns.push_back(id) }
     }
 
-    /// A stream is gone; its place on a list is passed over later, or now if there are many of them.
+    /// A stream is gone; its places on the lists are passed over later, or now if there are many of them.
     pub(super) fn forget(&mut self, stream: &Stream, streams: &HashMap<u64, Stream, ahash::RandomState>) {
-        if !stream.listed {
-            return;
-        }
-        self.stale += 1;
-        if self.stale > 64 && self.stale * 2 > self.fresh.len() + self.turns.len() {
-            self.fresh.retain(|id| streams.contains_key(id));
-            self.turns.retain(|id| streams.contains_key(id));
+        self.stale += usize::from(stream.listed) + usize::from(stream.ending);
+        if self.stale > 64 && self.stale * 2 > self.listed() {
+            for list in [&mut self.fresh, &mut self.turns, &mut self.ends] {
+                list.retain(|id| streams.contains_key(id));
+            }
             self.stale = 0;
         }
     }
@@ -149,7 +160,8 @@ enum Turn {
 impl Connection {
     /// Adds DATA and TRAILERS to `out` until it holds about `limit` bytes.
     pub(super) fn transmit_bulk(&mut self, out: &mut Vec<u8>, limit: usize) {
-        while out.len() < limit && self.bulk.wants_turn() {
+        self.transmit_ends(out, limit);
+        while out.len() < limit && self.bulk.wants_flight() {
             let from_fresh = !self.bulk.fresh.is_empty();
             let list = if from_fresh { &self.bulk.fresh } else { &self.bulk.turns };
             let Some(&id) = list.front() else { return };
@@ -158,7 +170,9 @@ impl Connection {
                 self.bulk.leave(from_fresh);
                 continue;
             };
+            let before = stream.waiting();
             let turn = take_turn(&mut self.bulk, id, stream, out, limit);
+            self.budget.sent(before, stream);
             match turn {
                 Turn::Blocked | Turn::Full => {}
                 Turn::Spent => {
@@ -176,18 +190,36 @@ impl Connection {
                 }
             }
             self.after_sending(id);
+            self.call_waiting();
             if matches!(turn, Turn::Blocked | Turn::Full) {
                 return;
             }
         }
     }
 
+    /// The ends of streams whose bodies are all sent, also while other bodies wait for flight.
+    fn transmit_ends(&mut self, out: &mut Vec<u8>, limit: usize) {
+        while out.len() < limit
+            && let Some(id) = self.bulk.ends.pop_front()
+        {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                self.bulk.stale = self.bulk.stale.saturating_sub(1);
+                continue;
+            };
+            stream.ending = false;
+            if stream.at_end() {
+                let before = stream.waiting();
+                put_end(id, stream, out);
+                self.budget.sent(before, stream);
+                self.after_sending(id);
+            }
+        }
+    }
+
     /// Room for more, or the end of the stream.
     pub(super) fn after_sending(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.take_writable() {
-            self.tell(id, |token| Event::Writable { id: RequestId(id), token });
-        } else if stream.send == SendState::Ended {
+        self.tell_room(id);
+        if self.streams.get(&id).is_some_and(|stream| stream.send == SendState::Ended) {
             self.settle(id);
         }
     }
@@ -205,6 +237,10 @@ impl Bulk {
 
 fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut Vec<u8>, limit: usize) -> Turn {
     loop {
+        if stream.at_end() {
+            // Behind its body at once: a few bytes beyond the turn keep it from waiting for another.
+            put_end(id, stream, out);
+        }
         if !stream.sendable() {
             return Turn::Idle;
         }
@@ -216,22 +252,20 @@ fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut Vec<u8>, l
             return Turn::Full;
         }
         let before = out.len();
-        if stream.queued == 0 {
-            put_end(id, stream, out);
-        } else {
-            let credit = usize::try_from(stream.credit).unwrap_or(usize::MAX);
-            let bytes = stream.queued.min(DATA_CHUNK_BYTES).min(credit);
-            if bulk.flight_room() < bytes as u64 {
-                // Waiting for a whole chunk's room keeps frames large. Room comes: less than the window is under way
-                // for ever only if the peer holds back less than it may (limits.rs asserts it).
-                bulk.blocked = true;
-                return Turn::Blocked;
-            }
-            let last = bytes == stream.queued;
-            let end = last && stream.send == SendState::Ending && stream.trailers.is_none();
-            put_data(id, stream, bytes, end, out);
-            bulk.sent(bytes, last && !end && bytes <= INLINE_BODY_BYTES);
+        let credit = usize::try_from(stream.credit).unwrap_or(usize::MAX);
+        let bytes = stream.queued.min(DATA_CHUNK_BYTES).min(credit);
+        if bulk.flight_room() < bytes as u64 {
+            // Waiting for a whole chunk's room keeps frames large. Room comes: less than the window is under way
+            // for ever only if the peer holds back less than it may (limits.rs asserts it).
+            bulk.blocked = true;
+            return Turn::Blocked;
         }
+        let last = bytes == stream.queued;
+        let end = last && stream.send == SendState::Ending && stream.trailers.is_none();
+        put_data(id, stream, bytes, end, out);
+        // The tail of a burst is bulk like what went before it.
+        let lone = std::mem::take(&mut stream.first) && last && !end;
+        bulk.sent(bytes, lone && bytes <= INLINE_BODY_BYTES);
         stream.deficit -= (out.len() - before) as isize;
     }
 }

@@ -8,6 +8,9 @@ use crate::{CloseReason, Event, Hello, RequestId, Token};
 pub(super) struct Events {
     hello: Option<Hello>,
     queue: VecDeque<Event>,
+    /// What the requests in the queue take, and all heads and trailers in it, in bytes.
+    requests: usize,
+    heads: usize,
     closed: Option<CloseReason>,
     /// How many were ever queued and taken out: the number of an event is its place in this count.
     pushed: u64,
@@ -29,9 +32,22 @@ impl Events {
 
     /// Queues an event and gives its number.
     pub(super) fn push(&mut self, event: Event) -> u64 {
+        let (requests, heads) = event.memory();
+        self.requests += requests;
+        self.heads += heads;
         self.queue.push_back(event);
         self.pushed += 1;
         self.pushed
+    }
+
+    /// Bytes of requests that wait.
+    pub(super) fn requests(&self) -> usize {
+        self.requests
+    }
+
+    /// Bytes of heads and trailers that wait, requests included.
+    pub(super) fn heads(&self) -> usize {
+        self.heads
     }
 
     /// Whether the event of that number was taken by the driver.
@@ -46,10 +62,18 @@ impl Events {
         }
     }
 
+    /// As [`Self::mute`], for a stream that is gone already.
+    pub(super) fn mute_gone(&mut self, id: u64) {
+        if self.queue.iter().any(|event| event.stream() == Some(RequestId(id))) {
+            self.muted.insert(id);
+        }
+    }
+
     /// Drops all that wait, since no driver ever accepted the peer.
     pub(super) fn clear(&mut self) {
         self.polled = self.pushed;
         self.queue.clear();
+        (self.requests, self.heads) = (0, 0);
         self.muted.clear();
         self.tokens.clear();
     }
@@ -69,6 +93,9 @@ impl Events {
         if streams {
             while let Some(mut event) = self.queue.pop_front() {
                 self.polled += 1;
+                let (requests, heads) = event.memory();
+                self.requests -= requests;
+                self.heads -= heads;
                 if self.muted.is_empty() || !event.stream().is_some_and(|id| self.muted.contains(&id.0)) {
                     if !self.tokens.is_empty() {
                         self.put_token(&mut event);
@@ -103,6 +130,19 @@ impl Events {
 }
 
 impl Event {
+    /// What it takes as a request, and as a head or trailers of any kind, in bytes.
+    pub(super) fn memory(&self) -> (usize, usize) {
+        match self {
+            Self::Request { head, body, .. } => {
+                let bytes = size_of::<Self>() + head.memory() + body.len();
+                (bytes, bytes)
+            }
+            Self::Response { head, body, .. } => (0, size_of::<Self>() + head.headers.memory() + body.len()),
+            Self::Trailers { trailers, .. } => (0, size_of::<Self>() + trailers.memory()),
+            _ => (0, 0),
+        }
+    }
+
     /// The stream that the event is about.
     #[must_use]
     pub fn stream(&self) -> Option<RequestId> {

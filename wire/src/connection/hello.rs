@@ -39,6 +39,7 @@ pub(super) fn clamp(mut config: Config) -> Config {
     config.max_credit = config.max_credit.clamp(LEAST_CREDIT, (limits::CREDIT_CEILING_BYTES / 2) as u32);
     config.initial_credit = config.initial_credit.clamp(LEAST_CREDIT, config.max_credit);
     config.dictionary_bytes = config.dictionary_bytes.min(limits::DICTIONARY_CEILING_BYTES);
+    config.send_budget = config.send_budget.max(limits::DATA_CHUNK_BYTES);
     config
 }
 

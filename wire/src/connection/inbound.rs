@@ -5,7 +5,7 @@
 //! nobody reads hold the whole budget, the connection's credit waits for the app too, so the budget holds whatever the
 //! number of streams; heads and inline bodies go on.
 
-use crate::limits::FLIGHT_RETURN_BYTES;
+use crate::limits::{FLIGHT_RETURN_BYTES, INLINE_BODY_BYTES};
 use crate::{Config, Event, RequestId};
 
 use super::hello::announced_flight;
@@ -59,7 +59,7 @@ impl Inbound {
 
     /// The app took bytes. Gives the credit to be sent, if it is worth a frame.
     fn consumed(&mut self, stream: &mut Stream, bytes: usize) -> Option<u32> {
-        let bytes = bytes.min(stream.unconsumed);
+        let bytes = bytes.min(stream.unconsumed - stream.held.len());
         stream.unconsumed -= bytes;
         self.unconsumed -= bytes;
         // Cannot pass u32: it is reset at half a window, and no more than a window is ever unconsumed.
@@ -90,6 +90,7 @@ impl Inbound {
     pub(super) fn discard(&mut self, stream: &mut Stream) {
         self.forget(stream);
         stream.unconsumed = 0;
+        stream.held = bytes::BytesMut::new();
         stream.counted = false;
     }
 
@@ -104,13 +105,28 @@ impl Inbound {
 }
 
 impl Connection {
-    /// The app took `bytes` of a stream's body: its credit may be given back.
+    /// The app took `bytes` of a stream's body: its credit may be given back. It may cause an event: once the app has taken all that it
+    /// was given, the small parts that came meanwhile follow as one [`Event::Data`].
     pub fn consumed(&mut self, id: RequestId, bytes: usize) {
         let Some(stream) = self.streams.get_mut(&id.0) else { return };
         if let Some(credit) = self.inbound.consumed(stream, bytes) {
             self.outbox.frame(FrameType::Credit, 0, id.0, &[&credit.to_be_bytes()]);
         }
+        if stream.unconsumed == stream.held.len() {
+            stream.parts = u32::from(!stream.held.is_empty());
+            self.tell_held(id.0);
+        }
         self.return_flight();
+    }
+
+    /// Delivers what was held back of a stream's body.
+    pub(super) fn tell_held(&mut self, id: u64) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.held.is_empty()
+        {
+            let data = stream.take_held();
+            self.tell(id, |token| Event::Data { id: RequestId(id), token, data, end: false });
+        }
     }
 
     /// Gives arrived bytes back to the connection, once the peer is accepted.
@@ -144,14 +160,18 @@ impl Connection {
                 }
             }
             RecvState::Body => {
-                if data.len() <= crate::limits::COPY_BELOW_BYTES && !end {
+                let large = data.len() > INLINE_BODY_BYTES;
+                if !(large || end || stream.after_large) {
                     self.bulk.small_frame_seen();
                 }
+                stream.after_large = large;
                 self.inbound.deliver(stream, data.len())?;
                 if end {
                     stream.recv = RecvState::Ended;
                 }
-                self.tell(id, |token| Event::Data { id: RequestId(id), token, data, end });
+                if let Some(data) = stream.part(data, end) {
+                    self.tell(id, |token| Event::Data { id: RequestId(id), token, data, end });
+                }
                 if end {
                     self.received_end(id);
                 }

@@ -6,7 +6,7 @@ use crate::frame::{FrameType, Reader, Violation};
 use crate::limits::{LATE_TIMER, LATE_TIMER_GRACE};
 use crate::{CloseReason, Config, Load, Side};
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, put_frame};
 
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -137,13 +137,13 @@ impl Liveness {
     }
 
     /// A PONG with the sample of the last PING; earlier ones that were not answered yet are answered by it too.
-    pub(super) fn send_pong(&mut self, now: Instant, outbox: &mut Outbox) {
+    pub(super) fn send_pong(&mut self, now: Instant, out: &mut Vec<u8>) {
         if let Some(sample) = self.pong_due.take() {
             let Load { in_flight, queued } = self.load;
             let clock = self.clock(now);
             let parts =
                 [&sample.to_be_bytes()[..], &clock.to_be_bytes(), &in_flight.to_be_bytes(), &queued.to_be_bytes()];
-            outbox.frame(FrameType::Pong, 0, 0, &parts);
+            put_frame(out, FrameType::Pong, 0, 0, &parts);
         }
     }
 

@@ -3,6 +3,7 @@
 //! `recv.rs` holds what comes in, `send.rs` what goes out; each is an `impl` of [`Connection`].
 
 mod audit;
+mod budget;
 mod bulk;
 mod events;
 mod flood;
@@ -23,6 +24,7 @@ use crate::limits::REASON_TEXT_BYTES;
 use crate::{CloseReason, Config, Event, Hello, Load, RequestId, Side, Token};
 
 pub use audit::Audit;
+use budget::SendBudget;
 use bulk::Bulk;
 use events::Events;
 use flood::Flood;
@@ -51,8 +53,8 @@ enum Phase {
 
 /// One end of a connection: give it bytes and the time, take bytes and events from it.
 ///
-/// After any `handle_…` or `poll_transmit`, take the events with `poll_event` until it gives `None`, then bytes with
-/// `poll_transmit` while `wants_transmit`, and set a timer to `poll_timeout`.
+/// After any call that changes something, take the events with `poll_event` until it gives `None` (what one stream sends or gives up
+/// can make room for another), then bytes with `poll_transmit` while `wants_transmit`, and set a timer to `poll_timeout`.
 #[derive(Debug)]
 pub struct Connection {
     side: Side,
@@ -66,6 +68,7 @@ pub struct Connection {
     decoder: Decoder,
     outbox: Outbox,
     bulk: Bulk,
+    budget: SendBudget,
     inbound: Inbound,
     events: Events,
     liveness: Liveness,
@@ -76,8 +79,6 @@ pub struct Connection {
     peer_draining: bool,
     /// Input that was left in the buffer by the last call: an incomplete frame.
     leftover: usize,
-    /// Bytes of requests that wait for the peer to be accepted.
-    unaccepted: usize,
     late_frames: u64,
 }
 
@@ -98,6 +99,7 @@ impl Connection {
             decoder: Decoder::new(config.dictionary_bytes),
             outbox,
             bulk: Bulk::default(),
+            budget: SendBudget::new(config.send_budget),
             inbound: Inbound::new(&config),
             events: Events::default(),
             liveness: Liveness::new(side, &config, now),
@@ -106,7 +108,6 @@ impl Connection {
             drained_at: None,
             peer_draining: false,
             leftover: 0,
-            unaccepted: 0,
             late_frames: 0,
             config,
         }
@@ -133,7 +134,6 @@ impl Connection {
     pub fn accept_peer(&mut self) {
         if self.phase == Phase::AwaitAccept {
             self.phase = Phase::Open;
-            self.unaccepted = 0;
             self.return_flight();
         }
     }
@@ -141,6 +141,12 @@ impl Connection {
     /// The next event, if any.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.poll(matches!(self.phase, Phase::Open | Phase::Closed))
+    }
+
+    /// Whether events wait for [`Self::poll_event`].
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// When to call `handle_timeout`, if nothing else happens before. It may move forward between calls; waking up early does no harm.
@@ -257,10 +263,12 @@ impl Connection {
 
     /// Takes a stream out of every account.
     fn remove(&mut self, id: u64) -> Option<Stream> {
-        let stream = self.streams.remove(&id)?;
+        let mut stream = self.streams.remove(&id)?;
         self.inbound.forget(&stream);
+        self.budget.forget(id, &mut stream);
         self.bulk.forget(&stream, &self.streams);
         self.return_flight();
+        self.call_waiting();
         Some(stream)
     }
 
@@ -272,7 +280,11 @@ impl Connection {
         lost.sort_unstable_by_key(|(id, _)| *id);
         if accepted {
             let given = self.outbox.given();
-            for (id, stream) in lost.into_iter().filter(|(_, stream)| !stream.silent) {
+            for (id, mut stream) in lost.into_iter().filter(|(_, stream)| !stream.silent) {
+                if !stream.held.is_empty() {
+                    let data = stream.take_held();
+                    self.events.push(Event::Data { id: RequestId(id), token: stream.token, data, end: false });
+                }
                 let sent = self.side == Side::Server || stream.request_at < given;
                 self.events.push(Event::Lost { id: RequestId(id), token: stream.token, sent });
             }
@@ -280,14 +292,15 @@ impl Connection {
             self.events.clear();
         }
         self.bulk = Bulk::default();
+        self.budget = SendBudget::new(self.config.send_budget);
         // A client has just told its driver that these requests were never sent; a server's finished answers still go
-        // out, unless the peer is not worth it. The HELLO stays: a GOODBYE is understood only behind it.
+        // out, unless the peer is not worth it.
         let keep = match (&reason, self.side) {
             (CloseReason::Flood | CloseReason::Protocol(_), _) | (_, Side::Client) => false,
             (_, Side::Server) => true,
         };
-        if !keep && self.outbox.given() > 0 {
-            self.outbox.clear();
+        if !keep {
+            self.outbox.clear_behind_hello();
         }
         if !matches!(reason, CloseReason::Transport | CloseReason::Goodbye { .. }) {
             let text = match &reason {

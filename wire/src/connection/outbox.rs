@@ -36,17 +36,22 @@ impl Outbox {
 
     /// One frame with a payload of fixed parts.
     pub(super) fn frame(&mut self, kind: FrameType, flags: u8, id: u64, parts: &[&[u8]]) {
-        let at = begin(&mut self.buffer, kind, flags, id);
-        for part in parts {
-            self.buffer.extend_from_slice(part);
-        }
-        finish(&mut self.buffer, at);
+        put_frame(&mut self.buffer, kind, flags, id, parts);
     }
 
     /// Drops what has not been handed out.
     pub(super) fn clear(&mut self) {
         self.buffer.clear();
         self.start = 0;
+    }
+
+    /// Drops what has not been handed out, but for the HELLO: what follows is understood only behind it.
+    pub(super) fn clear_behind_hello(&mut self) {
+        // Whole frames are handed out, and the HELLO is the first.
+        match FrameHeader::parse(&self.buffer) {
+            Some(hello) if self.given == 0 => self.buffer.truncate(FRAME_HEADER_BYTES + hello.length),
+            _ => self.clear(),
+        }
     }
 
     /// Hands out whole frames, about `max` bytes and at least one frame.
@@ -89,4 +94,13 @@ impl Outbox {
             self.buffer = Vec::new();
         }
     }
+}
+
+/// Adds one frame with a payload of fixed parts.
+pub(super) fn put_frame(out: &mut Vec<u8>, kind: FrameType, flags: u8, id: u64, parts: &[&[u8]]) {
+    let at = begin(out, kind, flags, id);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    finish(out, at);
 }

@@ -9,6 +9,7 @@ use crate::frame::{END, EXT, FrameHeader, FrameType, KEEP, Reader, Violation};
 use crate::limits::{
     COPY_BELOW_BYTES, CREDIT_CEILING_BYTES, DATA_FRAME_BYTES, EXTENSION_BYTES, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES,
     HELLO_BYTES, INLINE_BODY_BYTES, QUICK_CANCEL, REASON_TEXT_BYTES, SMALL_QUEUE_CEILING_BYTES, UNACCEPTED_BYTES,
+    WAITING_HEADS_BYTES, WAITING_REQUESTS_BYTES,
 };
 use crate::{
     Cancel, CloseReason, ErrorInfo, Event, Executed, Nack, NackReason, Origin, RequestHead, RequestId, ResponseHead,
@@ -80,6 +81,9 @@ impl Connection {
                         let rest = reader.rest().len();
                         payload.advance(payload.len() - rest);
                     }
+                    if payload.len() > DATA_FRAME_BYTES {
+                        return Err(TOO_LARGE.into());
+                    }
                     self.on_data(header.id, payload, header.flags & END != 0)?;
                 }
                 Some(kind) => {
@@ -149,22 +153,22 @@ impl Connection {
             return Err("request ID out of order".into());
         }
         self.next_id += 1;
-        let size = payload.rest().len();
         // Decoded even when it will be refused: the dictionary must follow.
         let head = RequestHead::decode(&mut payload, &mut self.decoder, self.config.max_head_bytes)?;
         let body = inline_body(payload, end)?;
         self.bulk.small_frame_seen();
-        if self.outbox.pending() > SMALL_QUEUE_CEILING_BYTES {
+        if self.small_waiting() > SMALL_QUEUE_CEILING_BYTES {
             return Err(Fault::Flood);
         }
         if self.drained_at.is_some_and(|last| id > last) {
             self.put_nack(id, Nack { reason: NackReason::Draining, retry_after: None });
             return Ok(());
         }
-        if self.phase != Phase::Open {
-            self.unaccepted += size;
-        }
-        if self.streams.len() >= self.config.max_concurrent as usize || self.unaccepted > UNACCEPTED_BYTES {
+        let may_wait = if self.phase == Phase::Open { WAITING_REQUESTS_BYTES } else { UNACCEPTED_BYTES };
+        let event = Event::Request { id: RequestId(id), head, body, end };
+        if self.streams.len() >= self.config.max_concurrent as usize
+            || self.events.requests() + event.memory().0 > may_wait
+        {
             if !self.flood.spend(now) {
                 return Err(Fault::Flood);
             }
@@ -174,49 +178,54 @@ impl Connection {
         let credit = self.peer.as_ref().map_or(0, |peer| peer.initial_credit);
         let recv = if end { RecvState::Ended } else { RecvState::Body };
         let mut stream = Stream::new(SendState::Head, recv, credit, self.config.initial_credit, now);
-        stream.first_event = self.events.push(Event::Request { id: RequestId(id), head, body, end });
+        stream.first_event = self.events.push(event);
         stream.last_event = stream.first_event;
         self.streams.insert(id, stream);
         Ok(())
     }
 
-    fn on_response(&mut self, id: u64, end: bool, mut payload: Reader<'_>) -> Result<(), Violation> {
+    fn on_response(&mut self, id: u64, end: bool, mut payload: Reader<'_>) -> Result<(), Fault> {
         if self.side == Side::Server {
-            return Err("RESPONSE from the client");
+            return Err("RESPONSE from the client".into());
         }
         // Decoded even when it is late: the dictionary must follow.
         let head = ResponseHead::decode(&mut payload, &mut self.decoder, self.config.max_head_bytes)?;
         let body = inline_body(payload, end)?;
         self.bulk.small_frame_seen();
-        let Some(stream) = self.streams.get_mut(&id) else { return self.late(id) };
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(self.late(id)?) };
         if stream.recv != RecvState::Head {
-            return Err("second RESPONSE");
+            return Err("second RESPONSE".into());
         }
         stream.recv = if end { RecvState::Ended } else { RecvState::Body };
         self.tell(id, |token| Event::Response { id: RequestId(id), token, head, body, end });
         if end {
             self.received_end(id);
         }
-        Ok(())
+        self.bound_heads()
     }
 
-    fn on_trailers(&mut self, id: u64, end: bool, mut payload: Reader<'_>) -> Result<(), Violation> {
+    fn on_trailers(&mut self, id: u64, end: bool, mut payload: Reader<'_>) -> Result<(), Fault> {
         if !end {
-            return Err("TRAILERS without END");
+            return Err("TRAILERS without END".into());
         }
         let trailers = self.decoder.fields(&mut payload, self.config.max_head_bytes, Dynamic::Forbidden)?;
         payload.end()?;
-        let Some(stream) = self.streams.get_mut(&id) else { return self.late(id) };
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(self.late(id)?) };
         match stream.recv {
-            RecvState::Head => return Err("TRAILERS before RESPONSE"),
-            RecvState::Ended => return Err("TRAILERS after END"),
+            RecvState::Head => return Err("TRAILERS before RESPONSE".into()),
+            RecvState::Ended => return Err("TRAILERS after END".into()),
             RecvState::Discarding => self.late_frames += 1,
             RecvState::Body => {}
         }
         stream.recv = RecvState::Ended;
+        self.tell_held(id);
         self.tell(id, |token| Event::Trailers { id: RequestId(id), token, trailers });
         self.received_end(id);
-        Ok(())
+        self.bound_heads()
+    }
+
+    fn bound_heads(&self) -> Result<(), Fault> {
+        if self.events.heads() > WAITING_HEADS_BYTES { Err(Fault::Flood) } else { Ok(()) }
     }
 
     fn on_credit(&mut self, id: u64, mut payload: Reader<'_>) -> Result<(), Violation> {
@@ -248,8 +257,10 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(self.late(id)?) };
         if keep {
             if stream.send != SendState::Ended {
+                self.budget.forget(id, stream);
                 stream.stop();
                 self.settle(id);
+                self.call_waiting();
             }
             return Ok(());
         }
@@ -260,6 +271,7 @@ impl Connection {
             // Nobody ever heard of this call: nothing need be said of it.
             self.events.mute(id, stream.last_event);
         } else {
+            self.tell_held(id);
             self.tell(id, |token| Event::Cancelled { id: RequestId(id), token, code });
         }
         self.remove(id);
@@ -305,6 +317,7 @@ impl Connection {
         if !self.streams.contains_key(&id) {
             return self.late(id);
         }
+        self.tell_held(id);
         let error = ErrorInfo { code, origin, executed, text };
         self.tell(id, |token| Event::Error { id: RequestId(id), token, error });
         self.remove(id);
@@ -356,6 +369,8 @@ impl Connection {
     }
 }
 
+const TOO_LARGE: Violation = "frame too large";
+
 fn check_length(phase: Phase, header: &FrameHeader, kind: Option<FrameType>) -> Result<(), Violation> {
     if phase == Phase::AwaitHello && !matches!(kind, Some(FrameType::Hello | FrameType::Goodbye)) {
         return Err("the first frame is not HELLO");
@@ -366,7 +381,7 @@ fn check_length(phase: Phase, header: &FrameHeader, kind: Option<FrameType>) -> 
         Some(FrameType::Data) => DATA_FRAME_BYTES + extensions,
         _ => FRAME_PAYLOAD_BYTES,
     };
-    if header.length > most { Err("frame too large") } else { Ok(()) }
+    if header.length > most { Err(TOO_LARGE) } else { Ok(()) }
 }
 
 /// What follows a head is the whole body, or nothing.

@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use crate::frame::{END, FrameType, KEEP, begin, finish};
 use crate::head::{encode_trailers, fits};
-use crate::limits::{INLINE_BODY_BYTES, REASON_TEXT_BYTES, SMALL_QUEUE_BYTES};
+use crate::limits::{INLINE_BODY_BYTES, REASON_TEXT_BYTES, SMALL_QUEUE_BYTES, SMALL_QUEUE_CEILING_BYTES};
 use crate::{
-    Cancel, ErrorInfo, Executed, Headers, Nack, OpenError, Origin, RequestHead, RequestId, ResponseHead, SendError,
-    Side, Token,
+    Cancel, CloseReason, ErrorInfo, Executed, Headers, Nack, OpenError, Origin, RequestHead, RequestId, ResponseHead,
+    SendError, Side, Token,
 };
 
 use super::hello::{Peer, cut};
-use super::streams::{RecvState, SendState, Stream};
+use super::streams::{RecvState, SendState, Stream, Wait};
 use super::{Connection, Phase};
 
 /// A NACK without a hint when to try again.
@@ -36,6 +36,11 @@ impl Plan {
         Self { inline, state }
     }
 
+    /// What of the body waits for credit.
+    fn queued(&self, body: &Bytes) -> usize {
+        if self.inline { 0 } else { body.len() }
+    }
+
     fn flags(&self) -> u8 {
         if self.inline { END } else { 0 }
     }
@@ -43,7 +48,8 @@ impl Plan {
 
 impl Connection {
     /// Client side: opens a call. `end`: no more body follows. A whole body of at most [`INLINE_BODY_BYTES`] travels with the head,
-    /// any other is queued as DATA and goes as credit comes.
+    /// any other is queued as DATA and goes as credit comes. A body that does not fit what is left of [`Config::send_budget`](crate::Config)
+    /// gives [`OpenError::TooManyCalls`].
     ///
     /// # Errors
     /// See [`OpenError`]; nothing was queued then.
@@ -63,10 +69,13 @@ impl Connection {
         if self.is_draining() {
             return Err(OpenError::Draining);
         }
-        if self.streams.len() >= peer.max_concurrent || self.outbox.pending() > SMALL_QUEUE_BYTES {
+        let plan = Plan::of(&body, end);
+        if self.streams.len() >= peer.max_concurrent
+            || self.small_waiting() > SMALL_QUEUE_BYTES
+            || plan.queued(&body) > self.budget.room_for_new()
+        {
             return Err(OpenError::TooManyCalls);
         }
-        let plan = Plan::of(&body, end);
         if !fits_peer(peer, head.text_bytes(), head.headers.len(), if plan.inline { body.len() } else { 0 }) {
             return Err(OpenError::HeadTooLarge);
         }
@@ -83,7 +92,7 @@ impl Connection {
             finish(out, at);
         } else {
             finish(out, at);
-            stream.queue(body);
+            self.budget.queue(&mut stream, body);
             self.bulk.list(id, &mut stream, true);
         }
         self.bulk.small_frame_seen();
@@ -91,11 +100,13 @@ impl Connection {
         Ok(RequestId(id))
     }
 
-    /// Server side: the answer. `body` and `end` as for [`Self::open`].
+    /// Server side: the answer. `body` and `end` as for [`Self::open`]; a body that does not fit what is left of the send budget gives
+    /// [`SendError::NoRoom`]: send the head alone, and the body as there is room.
     ///
     /// # Errors
     /// See [`SendError`]; nothing was queued then.
     pub fn respond(&mut self, id: RequestId, head: &ResponseHead, body: Bytes, end: bool) -> Result<(), SendError> {
+        self.cut_off_if_it_never_reads()?;
         let (Some(stream), Some(peer)) = (self.streams.get_mut(&id.0), &self.peer) else {
             return Err(SendError::UnknownStream);
         };
@@ -103,6 +114,9 @@ impl Connection {
             return Err(SendError::AlreadyEnded);
         }
         let plan = Plan::of(&body, end);
+        if plan.queued(&body) > self.budget.room_for_new() {
+            return Err(SendError::NoRoom);
+        }
         if !fits_peer(peer, head.headers.text_bytes(), head.headers.len(), if plan.inline { body.len() } else { 0 }) {
             return Err(SendError::HeadTooLarge);
         }
@@ -115,7 +129,7 @@ impl Connection {
             finish(out, at);
         } else {
             finish(out, at);
-            stream.queue(body);
+            self.budget.queue(stream, body);
             self.bulk.list(id.0, stream, true);
         }
         stream.silence_if_done();
@@ -138,7 +152,7 @@ impl Connection {
 
     /// Server side: the call failed, and ends. When the answer was complete already, only the upload ends.
     pub fn error(&mut self, id: RequestId, error: ErrorInfo) {
-        let Some(stream) = self.streams.get(&id.0) else { return };
+        let Some(stream) = self.streams.get(&id.0) else { return self.events.mute_gone(id.0) };
         if self.side == Side::Client {
             return self.cancel(id, Cancel::Protocol);
         }
@@ -160,12 +174,12 @@ impl Connection {
         self.outbox.frame(FrameType::Error, 0, id.0, &[&error.code.to_be_bytes(), &[origin, executed], text]);
     }
 
-    /// Ends the stream at once, both directions. No further event comes for it.
+    /// Ends the stream at once, both directions. No further event comes for it, not even of what had come before and was not looked at.
     ///
     /// Server side, with [`Cancel::NoLongerNeeded`] and an answer that has been given whole: the answer goes out to its end, only the
     /// upload stops.
     pub fn cancel(&mut self, id: RequestId, code: Cancel) {
-        let Some(stream) = self.streams.get_mut(&id.0) else { return };
+        let Some(stream) = self.streams.get_mut(&id.0) else { return self.events.mute_gone(id.0) };
         let answered = matches!(stream.send, SendState::Ending | SendState::Ended);
         let mut flags = 0;
         if self.side == Side::Server && code == Cancel::NoLongerNeeded && answered {
@@ -185,14 +199,14 @@ impl Connection {
         self.outbox.frame(FrameType::Cancel, flags, id.0, &[&code.code().to_be_bytes()]);
     }
 
-    /// How many body bytes `send_data` takes now (credit and local queue). 0: wait for [`Event::Writable`](crate::Event::Writable), or
+    /// How many body bytes `send_data` takes now (credit, local queue, and what the queues of all streams may hold). 0: wait for [`Event::Writable`](crate::Event::Writable), or
     /// for the stream's last event. It stays 0 once the peer wants no more of this body.
     #[must_use]
-    pub fn send_room(&self, id: RequestId) -> usize {
-        let Some(stream) = self.streams.get(&id.0) else { return 0 };
-        let room = stream.room();
+    pub fn send_room(&mut self, id: RequestId) -> usize {
+        let Some(stream) = self.streams.get_mut(&id.0) else { return 0 };
+        let room = self.budget.room(stream);
         if room == 0 {
-            stream.want_room();
+            self.budget.wait(id.0, stream);
         }
         room
     }
@@ -207,16 +221,25 @@ impl Connection {
         if stream.send == SendState::Stopped {
             return self.send_into_the_void(id.0, end);
         }
-        if data.len() > stream.room() {
-            stream.want_room();
+        let room = self.budget.room(stream);
+        if data.len() > room {
+            if room == 0 {
+                self.budget.wait(id.0, stream);
+            } else if stream.wait == Wait::No {
+                stream.wait = Wait::Credit;
+            }
             return Err(SendError::NoRoom);
         }
-        stream.queue(data);
+        if end || !data.is_empty() {
+            self.budget.leave(id.0, stream);
+        }
+        self.budget.queue(stream, data);
         if end {
             stream.send = SendState::Ending;
             stream.silence_if_done();
         }
         self.bulk.list(id.0, stream, true);
+        self.call_waiting();
         Ok(())
     }
 
@@ -225,6 +248,7 @@ impl Connection {
     /// # Errors
     /// See [`SendError`]; nothing was queued then.
     pub fn send_trailers(&mut self, id: RequestId, trailers: &Headers) -> Result<(), SendError> {
+        self.cut_off_if_it_never_reads()?;
         let stream = sendable_stream(self.streams.get_mut(&id.0))?;
         if !self.peer.as_ref().is_some_and(|peer| fits_peer(peer, trailers.text_bytes(), trailers.len(), 0)) {
             return Err(SendError::HeadTooLarge);
@@ -232,11 +256,22 @@ impl Connection {
         if stream.send == SendState::Stopped {
             return self.send_into_the_void(id.0, true);
         }
-        stream.trailers = Some(encode_trailers(trailers));
+        self.budget.leave(id.0, stream);
+        self.budget.put_trailers(stream, encode_trailers(trailers));
         stream.send = SendState::Ending;
         stream.silence_if_done();
         self.bulk.list(id.0, stream, true);
+        self.call_waiting();
         Ok(())
+    }
+
+    /// Heads and trailers take no credit: a peer that has answers made and does not read them is not worth their memory.
+    fn cut_off_if_it_never_reads(&mut self) -> Result<(), SendError> {
+        if self.small_waiting() <= SMALL_QUEUE_CEILING_BYTES {
+            return Ok(());
+        }
+        self.close(CloseReason::Flood);
+        Err(SendError::UnknownStream)
     }
 
     /// The peer wants no more of this body.
@@ -260,11 +295,17 @@ impl Connection {
     /// to send. It may cause events ([`Event::Writable`](crate::Event::Writable)). After `Closed` by our side the GOODBYE is still given out.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>, max: usize) -> bool {
         let before = out.len();
-        if self.phase != Phase::Closed {
-            self.liveness.send_pong(now, &mut self.outbox);
+        // A PONG passes all that waits: its way is the peer's measure of us. Only the HELLO goes before it. It is no part of the outbox,
+        // whose positions say which requests have left.
+        let open = self.phase != Phase::Closed;
+        if open && self.outbox.given() > 0 {
+            self.liveness.send_pong(now, out);
         }
         if self.outbox.pending() > 0 {
             self.outbox.give(out, max);
+        }
+        if open {
+            self.liveness.send_pong(now, out);
         }
         if self.phase == Phase::Open && self.outbox.pending() == 0 {
             self.transmit_bulk(out, before.saturating_add(max));

@@ -1,13 +1,12 @@
 //! The state of one stream.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::Token;
-use crate::limits::SEND_QUEUE_BYTES;
+use crate::limits::{COPY_BELOW_BYTES, SEND_QUEUE_BYTES, SMALL_PARTS};
 
 /// What we still send on a stream.
 ///
@@ -50,6 +49,18 @@ pub(super) enum RecvState {
     Discarding,
 }
 
+/// What a driver that met a room of 0 waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    No,
+    /// Credit, or room in its own queue.
+    Credit,
+    /// Room in the send budget of the connection.
+    Line,
+    /// It was told of room in the budget, which is kept for it.
+    Called,
+}
+
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) token: Token,
@@ -59,25 +70,35 @@ pub(super) struct Stream {
     /// Body bytes accepted from the driver and not yet sent.
     pub(super) queue: VecDeque<Bytes>,
     pub(super) queued: usize,
+    /// The next DATA is the first since the queue was last empty.
+    pub(super) first: bool,
     /// The encoded trailer block, to be sent behind the queue.
     pub(super) trailers: Option<Vec<u8>>,
     /// Body bytes that the peer lets us send.
     pub(super) credit: u64,
     /// It stands in one of the lists of the round robin.
     pub(super) listed: bool,
+    /// It stands in the list of those that have nothing but their end to send.
+    pub(super) ending: bool,
     /// What is left of this stream's turn.
     pub(super) deficit: isize,
     /// The driver met a room of 0 and waits for Writable.
-    wants_room: AtomicBool,
+    pub(super) wait: Wait,
 
     /// What the peer may have unacknowledged at most.
     pub(super) window: u32,
     /// Body bytes that the peer may still send.
     pub(super) granted: u64,
-    /// Delivered, not yet consumed by the app.
+    /// Came and not yet consumed by the app.
     pub(super) unconsumed: usize,
     /// Consumed, not yet given back.
     pub(super) unreturned: u32,
+    /// Small parts that were delivered since the app had last taken all.
+    pub(super) parts: u32,
+    /// What of `unconsumed` waits in one piece, since the driver has so many small parts already.
+    pub(super) held: BytesMut,
+    /// The last DATA that came was larger than a small call's body: a small one that follows is its tail.
+    pub(super) after_large: bool,
     /// A DATA frame came: the window counts as memory.
     pub(super) counted: bool,
 
@@ -99,15 +120,20 @@ impl Stream {
             recv,
             queue: VecDeque::new(),
             queued: 0,
+            first: false,
             trailers: None,
             credit: u64::from(credit),
             listed: false,
+            ending: false,
             deficit: 0,
-            wants_room: AtomicBool::new(false),
+            wait: Wait::No,
             window,
             granted: u64::from(window),
             unconsumed: 0,
             unreturned: 0,
+            parts: 0,
+            held: BytesMut::new(),
+            after_large: false,
             counted: false,
             opened: now,
             request_at: 0,
@@ -123,12 +149,17 @@ impl Stream {
             && matches!(self.recv, RecvState::Ended | RecvState::Discarding)
     }
 
-    /// There is a frame that may be sent now, as far as this stream's credit goes.
+    /// There is a body frame that may be sent now, as far as this stream's credit goes.
     pub(super) fn sendable(&self) -> bool {
-        if self.queued > 0 { self.credit > 0 } else { self.send == SendState::Ending }
+        self.queued > 0 && self.credit > 0
     }
 
-    /// Body bytes that may be queued now.
+    /// Only trailers or an empty DATA with END are left: they need neither credit nor flight.
+    pub(super) fn at_end(&self) -> bool {
+        self.queued == 0 && self.send == SendState::Ending
+    }
+
+    /// Body bytes that may be queued now, as far as this stream alone goes.
     pub(super) fn room(&self) -> usize {
         if self.send != SendState::Body {
             return 0;
@@ -137,24 +168,37 @@ impl Stream {
         credit.min(SEND_QUEUE_BYTES).saturating_sub(self.queued)
     }
 
-    pub(super) fn want_room(&self) {
-        self.wants_room.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the driver waits for room and there is some; asked once.
-    pub(super) fn take_writable(&mut self) -> bool {
-        if *self.wants_room.get_mut() && self.room() > 0 {
-            *self.wants_room.get_mut() = false;
-            return true;
-        }
-        false
+    /// Bytes of body and of trailers that wait to be sent.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.queued, self.trailers.as_ref().map_or(0, Vec::len))
     }
 
     pub(super) fn queue(&mut self, data: Bytes) {
         if !data.is_empty() {
+            self.first |= self.queued == 0;
             self.queued += data.len();
             self.queue.push_back(data);
         }
+    }
+
+    /// What of a DATA payload is delivered now: all, nothing, or at the end all that was held.
+    pub(super) fn part(&mut self, data: Bytes, end: bool) -> Option<Bytes> {
+        if !self.held.is_empty() {
+            self.held.extend_from_slice(&data);
+            return end.then(|| self.take_held());
+        }
+        if data.len() < COPY_BELOW_BYTES && !end {
+            if self.parts == SMALL_PARTS {
+                self.held.extend_from_slice(&data);
+                return None;
+            }
+            self.parts += 1;
+        }
+        Some(data)
+    }
+
+    pub(super) fn take_held(&mut self) -> Bytes {
+        std::mem::take(&mut self.held).freeze()
     }
 
     /// The driver has given its END and has been told the peer's: what happens on the way to the peer is not its concern

@@ -151,7 +151,7 @@ impl Decoder {
             }
             return Ok(match first {
                 op::LITERAL | op::SENSITIVE => {
-                    let (name, value) = (Name::Text(reader.text()?), reader.text()?);
+                    let (name, value) = (Name::Text(name(reader)?), reader.text()?);
                     Field::Literal { name, value, sensitive: first == op::SENSITIVE }
                 }
                 op::SENSITIVE_STATIC_NAME => {
@@ -163,7 +163,7 @@ impl Decoder {
                     Field::Literal { name, value: reader.text()?, sensitive: false }
                 }
                 op::INSERT if allowed => {
-                    let (slot, name, value) = (reader.u8()?, reader.text()?, reader.text()?);
+                    let (slot, name, value) = (reader.u8()?, name(reader)?, reader.text()?);
                     self.insert(slot, name, value)?
                 }
                 op::INSERT_STATIC_NAME if allowed => {
@@ -177,7 +177,7 @@ impl Decoder {
                     self.insert(slot, &name, value)?
                 }
                 op::INSERT_NAME if allowed => {
-                    let (slot, name, value) = (reader.u8()?, reader.text()?, reader.text()?);
+                    let (slot, name, value) = (reader.u8()?, name(reader)?, reader.text()?);
                     self.insert(slot, name, b"")?;
                     Field::Literal { name: Name::Text(name), value, sensitive: false }
                 }
@@ -225,6 +225,14 @@ impl Entry {
     fn size(&self) -> usize {
         self.text.len() + ENTRY_OVERHEAD_BYTES
     }
+}
+
+/// A name that is spelt out. All that asks for a field by its name, what is sensitive first of all, compares bytes: another spelling
+/// would pass it, and be the same field again to the app.
+#[inline]
+fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Violation> {
+    let name = reader.text()?;
+    if name.iter().any(u8::is_ascii_uppercase) { Err("field name with an upper-case letter") } else { Ok(name) }
 }
 
 /// An index that begins within an opcode.

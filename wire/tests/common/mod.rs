@@ -98,6 +98,14 @@ impl Pair {
         id
     }
 
+    /// A call that reaches the server while the server's answers wait.
+    pub fn opened_later(&mut self) -> RequestId {
+        let id = self.open(Bytes::new(), true);
+        self.client_to_server();
+        assert_eq!(self.server_events().len(), 1);
+        id
+    }
+
     pub fn client_events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.client.poll_event()).collect()
     }

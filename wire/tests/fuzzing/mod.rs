@@ -117,6 +117,7 @@ impl Pair {
             max_concurrent: if bits & 1 == 0 { 4_096 } else { 3 },
             dictionary_bytes: [8_192, 200, 0, 1_000][usize::from(bits >> 1 & 3)],
             memory_budget: if bits & 8 == 0 { 33_554_432 } else { 100_000 },
+            send_budget: if bits & 6 == 4 { 50_000 } else { limits::SEND_BUDGET_BYTES },
             ..Config::default()
         };
         let (client, server) = (config(choice & 15), config(choice >> 4));
@@ -191,8 +192,14 @@ pub fn operations(data: &[u8]) {
     while !choices.0.is_empty() && steps < 2_000 {
         steps += 1;
         step(&mut pair, &mut choices);
-        pair.client.events();
-        pair.server.events();
+        // A driver may act again before it looks at what came.
+        let looks = choices.next();
+        if looks & 1 == 0 {
+            pair.client.events();
+        }
+        if looks & 2 == 0 {
+            pair.server.events();
+        }
         let _ = (pair.client.connection.audit(), pair.server.connection.audit());
     }
     finish(&mut pair);

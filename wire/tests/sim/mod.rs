@@ -25,6 +25,7 @@ pub struct Plan {
     /// Bodies that are large.
     pub bulk_percent: u32,
     pub memory_budget: usize,
+    pub send_budget: usize,
     pub concurrent: u32,
 }
 
@@ -38,6 +39,7 @@ impl Default for Plan {
             stall_percent: 10,
             bulk_percent: 30,
             memory_budget: limits::MEMORY_BUDGET_BYTES,
+            send_budget: limits::SEND_BUDGET_BYTES,
             concurrent: 64,
         }
     }
@@ -82,6 +84,7 @@ impl World {
         let start = Instant::now();
         let config = |rng: &mut fastrand::Rng| Config {
             memory_budget: plan.memory_budget,
+            send_budget: plan.send_budget,
             max_concurrent: plan.concurrent,
             dictionary_bytes: *rng.choice(&[0, 300, 4_096, 8_192]).expect("a choice"),
             ..Config::default()
@@ -130,7 +133,8 @@ impl World {
         let now = self.now;
         self.client.receive(now, &mut self.server.link);
         self.server.receive(now, &mut self.client.link);
-        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app);
+        let looks = self.rng.u8(0..4) > 0;
+        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app, looks);
         self.server_app.turn(now, &mut self.server.connection, &mut self.rng);
         if !self.cut {
             for side in [&mut self.client, &mut self.server] {
@@ -138,7 +142,7 @@ impl World {
             }
         }
         // Sending makes room, and events of it.
-        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app);
+        self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app, true);
         self.server_app.turn(now, &mut self.server.connection, &mut self.rng);
         self.steps += 1;
         if !self.steps.is_multiple_of(8) {

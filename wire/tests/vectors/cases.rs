@@ -134,8 +134,8 @@ fn orders(before: &'static [&'static str]) -> impl Fn(&mut Pair) {
 }
 
 /// The last call that was opened.
-fn last(pair: &Pair) -> RequestId {
-    RequestId((1..100).rev().find(|id| pair.server.send_room(RequestId(*id)) == 0 && pair.is_live(*id)).unwrap())
+fn last(pair: &mut Pair) -> RequestId {
+    RequestId((1..100).rev().find(|id| pair.is_live(*id) && pair.server.send_room(RequestId(*id)) == 0).unwrap())
 }
 
 impl Pair {
@@ -461,5 +461,11 @@ fn growth() -> Vec<Case> {
             assert!(events.is_empty());
             assert_eq!(pair.client.send_room(ONE), 65_536 + 4_096);
         }),
+        Case {
+            make: None,
+            ..case("extended-data", Side::Client, opened(false), nothing, |_, events| {
+                assert!(matches!(&events[..], [Event::Data { data, .. }] if *data == vec![0x61; 16_384]));
+            })
+        },
     ]
 }

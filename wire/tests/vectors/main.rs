@@ -5,7 +5,8 @@ mod cases;
 #[path = "../common/mod.rs"]
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use bytes::BytesMut;
 use common::*;
@@ -27,13 +28,17 @@ fn fences(kind: &str) -> Vec<Vec<&'static str>> {
     found
 }
 
+/// `61*300` is the byte 61, 300 times.
 fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    assert!(digits.len().is_multiple_of(2), "{text}");
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap_or_else(|_| panic!("{text}")))
-        .collect()
+    let mut bytes = Vec::new();
+    for word in text.split_whitespace() {
+        let (digits, times) = word.split_once('*').unwrap_or((word, "1"));
+        assert!(digits.len().is_multiple_of(2), "{text}");
+        let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or_else(|_| panic!("{text}"));
+        let run: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+        bytes.extend(run.repeat(times.parse().unwrap_or_else(|_| panic!("{text}"))));
+    }
+    bytes
 }
 
 fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
@@ -120,6 +125,34 @@ fn whatever_the_document_refuses() {
         let mut pair = Pair::raw(config(), config());
         assert_refused(&mut pair.server, pair.now, text, &bytes);
     }
+}
+
+/// The texts of all violations in the source.
+fn violations(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            violations(&path, found);
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        for before in ["Err(\"", "ok_or(\"", "map_err(|_| \"", "Violation = \""] {
+            let texts = source.split(before).skip(1).filter_map(|rest| rest.split_once('"'));
+            found.extend(texts.map(|(text, _)| text.to_owned()));
+        }
+    }
+}
+
+#[test]
+fn every_violation_has_its_line_in_the_document() {
+    // It takes more calls than a line holds: attacks.rs, data_without_credit_of_the_connection.
+    const ELSEWHERE: &str = "more DATA in flight than allowed";
+    let mut found = BTreeSet::new();
+    violations(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.remove(ELSEWHERE) && DOCUMENT.contains(ELSEWHERE));
+    let kinds = ["refused", "refused-by-client", "refused-as-hello"];
+    let lines: BTreeSet<String> = kinds.into_iter().flat_map(refused).map(|(text, _)| text.to_owned()).collect();
+    assert_eq!(lines, found);
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl RecvHalf {
         if slot.lent > 0 {
             let lent = std::mem::take(&mut slot.lent);
             inner.wire.consumed(slot.id, lent);
-            if inner.wire.wants_transmit() {
+            // Credit to be sent, or parts that waited for these to be taken.
+            if inner.wire.wants_transmit() || inner.wire.has_events() {
                 inner.wake_driver();
             }
         }
