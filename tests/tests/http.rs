@@ -240,8 +240,7 @@ fn answering_early(taken: std::sync::mpsc::Sender<usize>) -> RawApp {
     RawApp::start(move |mut stream| {
         let mut buffer = vec![0; 65_536];
         let mut total = 0;
-        loop {
-            let Ok(count @ 1..) = stream.read(&mut buffer) else { break };
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
             if total == 0 {
                 let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
             }
