@@ -27,6 +27,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
+/// Room for what is added to a head on its way: a request id, the name of the service.
+const ADDED_TEXT: usize = 96;
+const ADDED_FIELDS: usize = 2;
+
 /// The end-to-end fields of `map`. `drop` names further fields to leave out.
 pub fn end_to_end(map: &HeaderMap, drop: impl Fn(&str) -> bool) -> Headers {
     let named_by_connection: Vec<&str> = map
@@ -37,8 +41,8 @@ pub fn end_to_end(map: &HeaderMap, drop: impl Fn(&str) -> bool) -> Headers {
         .map(str::trim)
         .filter(|token| !token.is_empty())
         .collect();
-    let text = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let mut headers = Headers::with_capacity(text, map.len());
+    let text: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut headers = Headers::with_capacity(text + ADDED_TEXT, map.len() + ADDED_FIELDS);
     for (name, value) in map {
         let text = name.as_str();
         let dropped = is_hop_by_hop(name)

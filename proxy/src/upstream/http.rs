@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
-use wire::{RequestHead, ResponseHead};
+use wire::{Headers, RequestHead, ResponseHead};
 
 use crate::call::{Body, BodyStream, Part, Reply};
 use crate::edge::{self, Outgoing, Watch};
@@ -45,26 +45,25 @@ pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, b
     let uri = Uri::from_maybe_shared(head.path.clone()).ok().filter(|uri| uri.scheme().is_none()).ok_or_else(|| {
         Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, "the path is invalid")
     })?;
-    let mut headers = HeaderMap::new();
-    edge::to_hyper(head.headers, &mut headers).map_err(|_| {
-        Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, "a header is invalid")
-    })?;
-    edge::settle_request(&mut headers, &body, &method);
-
     let replay = match &body {
-        Body::Whole(bytes) if edge::is_safe(&method) => Some(bytes.clone()),
+        Body::Whole(bytes) if edge::is_safe(&method) => Some((head.headers.clone(), bytes.clone())),
         _ => None,
     };
     let is_head = method == Method::HEAD;
     let uploaded = Rc::new(Cell::new(false));
-    let build = |body: Body| {
+    let build = |fields: Headers, body: Body| {
+        let mut headers = HeaderMap::new();
+        edge::to_hyper(fields, &mut headers).map_err(|_| {
+            Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, "a header is invalid")
+        })?;
+        edge::settle_request(&mut headers, &body, &method);
         let mut request = Request::new(Outgoing::new(body, &headers, Uploaded(Rc::clone(&uploaded))));
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
-        *request.headers_mut() = headers.clone();
-        request
+        *request.headers_mut() = headers;
+        Ok::<_, Error>(request)
     };
-    let mut request = build(body);
+    let mut request = build(head.headers, body)?;
     let mut again = true;
     loop {
         let mut connection = pool.checkout(replay.is_none()).await.map_err(|error| no_connection(pool, error))?;
@@ -86,9 +85,9 @@ pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, b
                     return Err(broken(pool, failure.error(), Executed::No));
                 }
                 match &replay {
-                    Some(bytes) if reused && again && !is_garbage(failure.error()) => {
+                    Some((fields, bytes)) if reused && again && !is_garbage(failure.error()) => {
                         again = false;
-                        request = build(Body::Whole(bytes.clone()));
+                        request = build(fields.clone(), Body::Whole(bytes.clone()))?;
                     }
                     _ => return Err(broken(pool, failure.error(), Executed::Unknown)),
                 }
