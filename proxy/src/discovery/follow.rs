@@ -54,6 +54,8 @@ struct State {
     pending: BTreeMap<ServiceName, Pending>,
     unanswered: BTreeSet<ServiceName>,
     freshness: Arc<Freshness>,
+    /// Since when the registry answers without a break; `None`: it does not.
+    connected: Option<Instant>,
     save_at: Option<tokio::time::Instant>,
     registered: watch::Sender<bool>,
     loaded: watch::Sender<bool>,
@@ -69,26 +71,7 @@ pub fn run(
     config: Arc<Config>,
     metrics: Arc<Metrics>,
 ) -> (Follower, impl Future<Output = ()>) {
-    let (registered, registered_out) = watch::channel(false);
-    let (loaded, loaded_out) = watch::channel(false);
-    let newest = table.services.values().map(|list| list.updated).max();
-    let freshness = Arc::new(Freshness(Mutex::new(newest.map_or(Confirmed::Never, Confirmed::At))));
-    let asked = Arc::clone(&freshness);
-    metrics.set_table_age_source(move || asked.age_seconds());
-    let mut state = State {
-        view,
-        source,
-        metrics,
-        unanswered: config.prefetch.iter().filter(|name| !table.services.contains_key(*name)).cloned().collect(),
-        config,
-        next_uid: 0,
-        pending: BTreeMap::new(),
-        freshness: Arc::clone(&freshness),
-        save_at: None,
-        registered,
-        loaded,
-    };
-    let follower = Follower { registered: registered_out, loaded: loaded_out };
+    let (mut state, follower) = State::new(view, source, &table, config, metrics);
     (follower, async move {
         state.begin(table);
         state.follow(inbox, changes).await;
@@ -96,6 +79,36 @@ pub fn run(
 }
 
 impl State {
+    fn new(
+        view: Arc<View>,
+        source: Arc<dyn Source>,
+        table: &Table,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+    ) -> (State, Follower) {
+        let (registered, registered_out) = watch::channel(false);
+        let (loaded, loaded_out) = watch::channel(false);
+        let newest = table.services.values().map(|list| list.updated).max();
+        let freshness = Arc::new(Freshness(Mutex::new(newest.map_or(Confirmed::Never, Confirmed::At))));
+        let asked = Arc::clone(&freshness);
+        metrics.set_table_age_source(move || asked.age_seconds());
+        let state = State {
+            view,
+            source,
+            metrics,
+            unanswered: config.prefetch.iter().filter(|name| !table.services.contains_key(*name)).cloned().collect(),
+            config,
+            next_uid: 0,
+            pending: BTreeMap::new(),
+            freshness,
+            connected: None,
+            save_at: None,
+            registered,
+            loaded,
+        };
+        (state, Follower { registered: registered_out, loaded: loaded_out })
+    }
+
     fn begin(&mut self, table: Table) {
         for name in table.services.keys().chain(&self.config.prefetch) {
             self.source.follow(name);
@@ -146,12 +159,14 @@ impl State {
                 self.check_loaded();
             }
             Change::Connected => {
-                self.freshness.set(Confirmed::Now);
+                self.freshness.connected();
+                self.connected = Some(Instant::now());
                 self.metrics.registry_connected.set(1);
                 tracing::info!("the registry answers");
             }
             Change::Disconnected { error } => {
-                self.freshness.set(Confirmed::At(SystemTime::now()));
+                self.freshness.disconnected(SystemTime::now());
+                self.connected = None;
                 self.metrics.registry_connected.set(0);
                 tracing::warn!(%error, "the registry does not answer; calls go on with what is known");
             }
@@ -218,11 +233,14 @@ impl State {
             .map(|(name, _)| name.clone())
             .collect();
         for service in late {
-            // It stays unfollowed: the next call asks again, and a registry that comes back answers then.
-            self.source.unfollow(&service);
+            // It stays unfollowed: the next call asks again, and a registry that comes back answers then. But what is
+            // prefetched is waited for by the readiness too, whoever called it early.
+            if !self.config.prefetch.contains(&service) {
+                self.source.unfollow(&service);
+            }
             self.answer(&service, Err(Refused::NoAnswer));
         }
-        self.drop_unused();
+        self.drop_unused(Instant::now());
         let grace = self.config.discovery.lease * SUSPECT_LEASES;
         let next = self.view.load().table.expire(SystemTime::now(), grace);
         if let Some(table) = next {
@@ -230,9 +248,14 @@ impl State {
         }
     }
 
-    fn drop_unused(&mut self) {
-        let now = clock::micros(Instant::now());
-        let idle_for = |since: u64| Duration::from_micros(now.saturating_sub(since));
+    fn drop_unused(&mut self, now: Instant) {
+        let now_micros = clock::micros(now);
+        let idle_for = |since: u64| Duration::from_micros(now_micros.saturating_sub(since));
+        // What is known cannot be learnt again while the registry is away, and time without it makes nothing stale: the
+        // endpoints of a service that nobody calls are kept until the registry has answered for that long again.
+        let connected_for = self.connected.map(|since| now.saturating_duration_since(since));
+        let is_over =
+            |idle: Duration| connected_for.is_some_and(|connected| idle.min(connected) >= self.config.discovery.idle);
         let mut unused = Vec::new();
         let mut empty = Vec::new();
         {
@@ -243,7 +266,7 @@ impl State {
                 }
                 let idle = idle_for(service.used_at());
                 let is_empty = service.endpoints(None).is_empty();
-                if idle >= self.config.discovery.idle || (is_empty && idle >= EMPTY_IDLE) {
+                if is_over(idle) || (is_empty && idle >= EMPTY_IDLE) {
                     unused.push(service.name.clone());
                 } else if is_empty {
                     empty.push((service.used_at(), service.name.clone()));
@@ -310,8 +333,16 @@ enum Confirmed {
 }
 
 impl Freshness {
-    fn set(&self, confirmed: Confirmed) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = confirmed;
+    fn connected(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Confirmed::Now;
+    }
+
+    /// A registry that had not answered yet confirms nothing by not answering: the table is as old as it was.
+    fn disconnected(&self, now: SystemTime) {
+        let mut confirmed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*confirmed, Confirmed::Now) {
+            *confirmed = Confirmed::At(now);
+        }
     }
 
     fn age_seconds(&self) -> f64 {
@@ -339,3 +370,6 @@ async fn until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
