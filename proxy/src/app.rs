@@ -138,7 +138,7 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
         metrics.handshake_failed(kind.as_str()).inc_by(0);
     }
     let listeners = Listeners::bind(&config)?;
-    let (view, inbox) = View::new();
+    let (view, inbox) = View::new(config.timeouts.first_answer);
     let readiness = Readiness::new();
 
     let instance = InstanceId::generate();

@@ -1,12 +1,12 @@
 //! The control thread's side of discovery: asks in, changes of the registry in, snapshots out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use registry::{Change, ServiceName, Source, Table};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::{Inbox, Refused, View};
@@ -23,7 +23,7 @@ const PENDING_SERVICES: usize = 64;
 /// Waiters for one look-up.
 const WAITERS: usize = 1024;
 /// Housekeeping: idle services, suspects, deadlines of asks.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 /// A burst of changes is saved once.
 const SAVE_DELAY: Duration = Duration::from_millis(200);
 /// Suspects whose service has live endpoints again leave after this, in lease times.
@@ -120,8 +120,10 @@ impl State {
     async fn follow(&mut self, mut inbox: Inbox, mut changes: mpsc::UnboundedReceiver<Change>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A disk that hangs must not hang the calls that wait for a look-up: the writing goes on beside everything else.
+        let mut saving: Option<Saving> = None;
         loop {
-            let save_at = self.save_at;
+            let save_at = self.save_at.filter(|_| saving.is_none());
             tokio::select! {
                 Some(change) = changes.recv() => self.changed(change),
                 Some(ask) = inbox.asks.recv() => self.asked(ask.service, ask.answer),
@@ -133,7 +135,8 @@ impl State {
                     }
                 }
                 _ = tick.tick() => self.tick(),
-                () = until(save_at) => self.save().await,
+                () = until(save_at) => saving = self.save(),
+                () = saved(&mut saving) => saving = None,
             }
         }
     }
@@ -311,10 +314,13 @@ impl State {
         }
     }
 
-    async fn save(&mut self) {
+    /// Begins to write the table to disk, if it is to be.
+    fn save(&mut self) -> Option<Saving> {
         self.save_at = None;
-        let Some(path) = self.config.discovery.snapshot.clone() else { return };
-        save(path, self.view.load().table.clone()).await;
+        let path = self.config.discovery.snapshot.clone()?;
+        let table = self.view.load().table.clone();
+        let shown = path.display().to_string();
+        Some(Saving { shown, writing: tokio::task::spawn_blocking(move || registry::save(&path, &table)) })
     }
 }
 
@@ -354,10 +360,16 @@ impl Freshness {
     }
 }
 
-/// Writes the table to disk, off the control thread's own loop. A failure is logged: the table in memory goes on.
-async fn save(path: PathBuf, table: Table) {
-    let shown = path.display().to_string();
-    match tokio::task::spawn_blocking(move || registry::save(&path, &table)).await {
+/// The table on its way to the disk.
+struct Saving {
+    shown: String,
+    writing: JoinHandle<std::io::Result<()>>,
+}
+
+/// Returns when it is written. A failure is logged: the table in memory goes on.
+async fn saved(saving: &mut Option<Saving>) {
+    let Some(Saving { shown, writing }) = saving else { return std::future::pending().await };
+    match writing.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(path = shown, %error, "the table could not be saved to disk"),
         Err(error) => tracing::warn!(path = shown, %error, "the table could not be saved to disk"),

@@ -11,6 +11,7 @@ pub use snapshot::{Service, Snapshot, UNKNOWN};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use registry::{EndpointKey, ServiceName};
@@ -26,6 +27,7 @@ const PROBES: usize = 256;
 pub struct View {
     snapshot: ArcSwap<Snapshot>,
     asks: mpsc::Sender<Ask>,
+    ask_bound: Duration,
     probes: mpsc::Sender<EndpointKey>,
     changes: watch::Sender<u64>,
     revision: AtomicU64,
@@ -55,13 +57,15 @@ pub struct Inbox {
 }
 
 impl View {
-    /// An empty view, and where its questions arrive.
-    pub fn new() -> (Arc<View>, Inbox) {
+    /// An empty view, and where its questions arrive. A question waits for `first_answer`, and for one look at the clock
+    /// of who answers it.
+    pub fn new(first_answer: Duration) -> (Arc<View>, Inbox) {
         let (ask_in, asks) = mpsc::channel(ASKS);
         let (probe_in, probes) = mpsc::channel(PROBES);
         let view = View {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             asks: ask_in,
+            ask_bound: first_answer + follow::TICK,
             probes: probe_in,
             changes: watch::channel(0).0,
             revision: AtomicU64::new(0),
@@ -79,11 +83,15 @@ impl View {
         self.changes.subscribe()
     }
 
-    /// Waits until the snapshot says something about `service`.
+    /// Waits until the snapshot says something about `service`. Bounded here too: the control thread may be held up.
     pub async fn ask(&self, service: ServiceName) -> Result<(), Refused> {
         let (answer, answered) = oneshot::channel();
         self.asks.try_send(Ask { service, answer }).map_err(|_| Refused::Busy)?;
-        answered.await.unwrap_or(Err(Refused::NoAnswer))
+        match tokio::time::timeout(self.ask_bound, answered).await {
+            Ok(Ok(answer)) => answer,
+            // Nobody is there to answer, or not in time.
+            Ok(Err(_)) | Err(_) => Err(Refused::NoAnswer),
+        }
     }
 
     /// A suspect endpoint could not be reached.

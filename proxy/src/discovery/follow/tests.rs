@@ -50,7 +50,7 @@ fn rig(table: Table, config: impl FnOnce(&mut Config)) -> Rig {
     all.discovery.idle = Duration::ZERO;
     all.timeouts.first_answer = Duration::ZERO;
     config(&mut all);
-    let (view, inbox) = View::new();
+    let (view, inbox) = View::new(all.timeouts.first_answer);
     let source = Arc::new(Followed::default());
     let (mut state, follower) =
         State::new(view, Arc::clone(&source) as Arc<dyn Source>, &table, Arc::new(all), Metrics::new());
@@ -154,4 +154,68 @@ fn a_table_from_disk_is_as_old_as_it_is_until_the_registry_answers() {
     let mut empty = self::rig(Table::new(), |_| ());
     empty.disconnected();
     assert!(empty.state.freshness.age_seconds().is_nan(), "nothing was ever confirmed");
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+#[test]
+fn an_ask_ends_though_the_control_thread_is_held_up() {
+    // Nobody looks into the inbox.
+    let (view, _inbox) = View::new(Duration::from_millis(1));
+    let asking = async { tokio::time::timeout(Duration::from_secs(20), view.ask(name("pay"))).await };
+    assert_eq!(block_on(asking), Ok(Err(Refused::NoAnswer)));
+}
+
+#[test]
+fn a_disk_that_hangs_holds_nobody_up() {
+    let dir = tempfile::tempdir().expect("dir");
+    // Where the table is written first.
+    let temporary = dir.path().join(format!(".table.json.{}.tmp", std::process::id()));
+    nix::unistd::mkfifo(&temporary, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let mut config = Config::default();
+    config.discovery.snapshot = Some(dir.path().join("table.json"));
+    let (view, inbox) = View::new(Duration::from_secs(20));
+    let (changes_in, changes) = mpsc::unbounded_channel();
+    let source = Arc::new(Followed::default());
+    let (_, following) = run(
+        Arc::clone(&view),
+        inbox,
+        Arc::clone(&source) as Arc<dyn Source>,
+        changes,
+        Table::new(),
+        Arc::new(Config { prefetch: vec![name("pay")], ..config }),
+        Metrics::new(),
+    );
+    let list = |service: &str, endpoints: u16| Change::Endpoints {
+        service: name(service),
+        list: (1..=endpoints).map(|port| endpoint(service, port)).collect(),
+        revision: 1,
+        cause: Cause::Listed,
+    };
+    block_on(async {
+        let asking = async {
+            changes_in.send(list("pay", 2_000)).expect("it runs");
+            // More than a pipe holds: once it is open, the writer waits in the middle.
+            let reader = tokio::task::spawn_blocking(move || std::fs::File::open(temporary));
+            let mut held = reader.await.expect("no panic").expect("the writer came");
+            let asked = tokio::spawn({
+                let view = Arc::clone(&view);
+                async move { view.ask(name("stock")).await }
+            });
+            while !source.names().contains(&"stock".to_owned()) {
+                tokio::task::yield_now().await;
+            }
+            changes_in.send(list("stock", 1)).expect("it runs");
+            let answer = asked.await.expect("no panic");
+            std::io::Read::read_to_end(&mut held, &mut Vec::new()).expect("the rest");
+            answer
+        };
+        tokio::select! {
+            answer = asking => assert_eq!(answer, Ok(())),
+            () = following => {}
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("held up"),
+        }
+    });
 }
