@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,13 +11,12 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use registry::{Endpoint, EndpointKey, InstanceId, RegistryUrl, ServiceName, Source, Table};
+use registry::{Endpoint, EndpointKey, InstanceId, Table};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::Instant;
 
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::{AppAddress, Config, Loaded};
+use crate::config::{Config, Loaded};
 use crate::discovery::{self, Follower, View};
 use crate::drain::Ending;
 use crate::error::ErrorCode;
@@ -25,14 +24,15 @@ use crate::ingress::listener;
 use crate::logging::{self, Handle};
 use crate::metrics::Metrics;
 use crate::tls::{SpiffeId, Tls, TlsErrorKind};
-use crate::upstream::app_pool::AppPool;
 use crate::worker::{Common, Listening, Workers};
 use crate::wrapper;
 
-/// How often the app is asked whether it is up, before it is registered.
-const ASK_APP: Duration = Duration::from_millis(50);
-/// How often the log says that it is still not.
-const REMIND: Duration = Duration::from_secs(10);
+mod registration;
+
+use registration::Registration;
+
+/// At the end, for what still runs on threads of its own: a look-up of a name, a write to the disk.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Exit code of a start that failed.
 const FAILED: u8 = 1;
 
@@ -66,7 +66,11 @@ pub fn run(loaded: Loaded) -> ExitCode {
     }
     raise_descriptor_limit();
     let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, serve(loaded, log.clone())),
+        Ok(runtime) => {
+            let result = LocalSet::new().block_on(&runtime, serve(loaded, log.clone()));
+            runtime.shutdown_timeout(LAST_WORDS);
+            result
+        }
         Err(error) => Err(cannot("the runtime", error)),
     };
     let code = match result {
@@ -185,8 +189,15 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
     spawn_local(admin::serve(listeners.admin, Arc::new(state)));
 
     if let (Some(app), Some(service), Some(inbound)) = (&config.app, &config.service, listeners.inbound_address) {
-        let endpoint = own_endpoint(&config, service, &instance, advertised(&config, inbound)?);
-        spawn_local(register_when_up(app.clone(), Arc::clone(&source), endpoint));
+        let registration = Registration {
+            config: Arc::clone(&config),
+            service: service.clone(),
+            instance: instance.clone(),
+            inbound,
+            source: Arc::clone(&source),
+            metrics: Arc::clone(&metrics),
+        };
+        spawn_local(registration.run(app.clone()));
     }
     tracing::info!(
         service = config.service.as_ref().map_or("-", |name| name.as_str()),
@@ -320,53 +331,6 @@ fn wire_config(config: &Config, instance: &InstanceId) -> wire::Config {
     }
 }
 
-fn own_endpoint(config: &Config, service: &ServiceName, instance: &InstanceId, address: SocketAddr) -> Endpoint {
-    let key = EndpointKey { service: service.clone(), version: config.version.clone(), address };
-    let mut endpoint = Endpoint::new(key, instance.clone());
-    endpoint.secure = !config.insecure;
-    endpoint
-}
-
-/// The address that others are told: the configured one, else the bound one; for a wildcard the address from which the
-/// registry is reached.
-fn advertised(config: &Config, bound: SocketAddr) -> Result<SocketAddr, StartError> {
-    if let Some(address) = config.listen.advertise {
-        return Ok(address);
-    }
-    if !bound.ip().is_unspecified() {
-        return Ok(bound);
-    }
-    let ip = match &config.registry {
-        RegistryUrl::Etcd { endpoints, .. } => outgoing_ip(&endpoints[0]).map_err(|error| {
-            StartError(format!(
-                "no route to the registry ({error}), so the own address is unknown: give --advertise IP:PORT"
-            ))
-        })?,
-        RegistryUrl::File { .. } | RegistryUrl::Static => IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
-    Ok(SocketAddr::new(ip, bound.port()))
-}
-
-/// The local address from which `target` is reached. Connecting a UDP socket sends nothing: it only asks the routing table.
-fn outgoing_ip(target: &str) -> std::io::Result<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(target)?;
-    Ok(socket.local_addr()?.ip())
-}
-
-/// Registers once the app accepts connections: a record that leads to a closed port helps nobody.
-async fn register_when_up(app: AppAddress, source: Arc<dyn Source>, endpoint: Endpoint) {
-    let mut remind = Instant::now();
-    while !AppPool::probe(&app, REMIND).await {
-        if Instant::now() >= remind {
-            tracing::info!(%app, "waiting for the app to accept connections, to register it");
-            remind = Instant::now() + REMIND;
-        }
-        tokio::time::sleep(ASK_APP).await;
-    }
-    source.register(endpoint);
-}
-
 fn watch_readiness(readiness: &Arc<Readiness>, config: &Config, follower: Follower, from_disk: bool) {
     readiness.set("table", Err("the prefetched services are not known yet".into()));
     let ready = Arc::clone(readiness);
@@ -384,7 +348,7 @@ fn watch_readiness(readiness: &Arc<Readiness>, config: &Config, follower: Follow
     let app = config.app.as_ref().map(ToString::to_string).unwrap_or_default();
     ready.set(
         "registered",
-        Err(format!("not registered yet: is the registry up, and does the app accept connections at {app}?")),
+        Err(format!("not registered yet: is the registry up, does its name resolve, and does the app accept connections at {app}?")),
     );
     let mut registered = follower.registered;
     spawn_local(async move {

@@ -127,3 +127,48 @@ fn a_corrupted_snapshot_is_no_reason_not_to_start() {
         mesh.builder("orders").config(&format!("[discovery]\nsnapshot = \"{}\"\n", snapshot.display())).start();
     first_call(&caller, "payments");
 }
+
+#[test]
+fn a_registry_whose_name_does_not_resolve_delays_only_the_registration() {
+    let files = RegistryDir::new();
+    let app = App::start("payments-1");
+    let payments = Sidecar::builder("payments").app(app.address()).registry(&files.url()).start();
+    let record = files.path().join(format!("services/payments/1.0.0/{}", payments.inbound()));
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(record).expect("the record")).expect("it is JSON");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let snapshot = dir.path().join("table.json");
+    let endpoint = serde_json::json!({
+        "version": "1.0.0", "address": payments.inbound(), "instance": record["instance"],
+        "secure": record["secure"], "protocol": "http/1.1", "weight": 100, "metadata": {},
+    });
+    let service =
+        serde_json::json!({ "service": "payments", "revision": 1, "updated_ms": 1000, "endpoints": [endpoint] });
+    let saved = serde_json::json!({ "schema": 1, "saved_ms": 1000, "services": [service] });
+    std::fs::write(&snapshot, saved.to_string()).expect("write");
+
+    // It listens on all addresses and is not told which one to advertise: the way to the registry would say. The name is
+    // none, so no name server is asked.
+    let (outbound, inbound, admin) = (Port::lease(), Port::lease(), Port::lease());
+    let own = App::start("orders-1");
+    let mut command = std::process::Command::new(pillion_tests::binaries::pillion());
+    command
+        .args(["run", "--insecure", "--service", "orders", "--registry", "etcd://registry..invalid:2379"])
+        .args(["--app", &format!("http://{}", own.address())])
+        .args(["--outbound", &outbound.local().to_string(), "--admin", &admin.local().to_string()])
+        .args(["--inbound", &format!("0.0.0.0:{}", inbound.local().port())])
+        .env("PILLION_DISCOVERY_SNAPSHOT", &snapshot);
+    let orders = pillion_tests::process::Process::start("orders", command, &dir.path().join("log"));
+    until("an answer from the snapshot", Duration::from_secs(10), || {
+        pillion_tests::http::try_call(outbound.local(), &Request::get("payments", "/who"))
+            .map_err(|error| format!("{error}\n{}", orders.tail()))
+            .and_then(Response::ok)
+    });
+    until("the log to say why it is not registered", Duration::from_secs(30), || {
+        let log = orders.log();
+        let said = log.lines().any(|line| line.contains("not registered") && line.contains("registry..invalid"));
+        if said { Ok(()) } else { Err(log) }
+    });
+    let metrics = get(admin.local(), "localhost", "/metrics").text();
+    assert!(metrics.contains("\npillion_registered 0\n"), "{metrics}");
+}
