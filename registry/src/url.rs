@@ -54,7 +54,7 @@ pub enum RegistryUrl {
         user: Option<String>,
         /// Better kept in the config: the arguments of a process can be read by everybody on the machine.
         password: Option<Secret>,
-        /// Speak TLS though the config names no certificate.
+        /// Speak TLS. The authority of etcd's certificate must be given all the same: see [`crate::EtcdOptions`].
         tls: bool,
     },
     /// `file:///dir`: a directory on this machine.
@@ -110,7 +110,12 @@ fn parse_file(rest: &str) -> Result<RegistryUrl, UrlError> {
 }
 
 fn parse_etcd(rest: &str) -> Result<RegistryUrl, UrlError> {
-    let refuse = |why: String| UrlError(format!("etcd:// URL: {why}"));
+    // A password with a '/', '?' or '&' that is not escaped falls apart anywhere: then no part of the text is shown.
+    let secret = rest.contains('@') || rest.contains("password=");
+    let shown = |part: &str| if secret { "…".to_owned() } else { shown(part) };
+    let hint =
+        if secret { " (in a user or password, %2F, %3F, %40 and %26 stand for '/', '?', '@' and '&')" } else { "" };
+    let refuse = |why: String| UrlError(format!("etcd:// URL: {why}{hint}"));
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
     let (authority, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
@@ -155,7 +160,7 @@ fn parse_etcd(rest: &str) -> Result<RegistryUrl, UrlError> {
     if endpoints.len() > ETCD_ENDPOINTS {
         return Err(refuse(format!("more than {ETCD_ENDPOINTS} hosts")));
     }
-    Ok(RegistryUrl::Etcd { endpoints, prefix: parse_prefix(path).map_err(refuse)?, user, password, tls })
+    Ok(RegistryUrl::Etcd { endpoints, prefix: parse_prefix(path, shown).map_err(refuse)?, user, password, tls })
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` → with the port written out.
@@ -176,7 +181,7 @@ fn parse_host(text: &str) -> Option<String> {
     (port != 0).then(|| format!("{host}:{port}"))
 }
 
-fn parse_prefix(path: &str) -> Result<String, String> {
+fn parse_prefix(path: &str, shown: impl Fn(&str) -> String) -> Result<String, String> {
     let trimmed = path.trim_end_matches('/');
     if trimmed.is_empty() {
         return Ok(DEFAULT_PREFIX.to_owned());
@@ -309,9 +314,22 @@ mod tests {
         assert!(!format!("{url} {url:?}").contains("hunter2"));
         let RegistryUrl::Etcd { password: Some(password), .. } = url else { panic!("no password") };
         assert_eq!(password.reveal(), "hunter2");
-        for bad in ["etcd://root:hunter2@", "etc://root:hunter2@h", "root:hunter2@h", "etcd://root:hunter2@h?x=1"] {
+        for bad in [
+            "etcd://root:hunter2@",
+            "etc://root:hunter2@h",
+            "root:hunter2@h",
+            "etcd://root:hunter2@h?x=1",
+            // Not escaped: what stands behind is no password to the grammar.
+            "etcd://root:pass/hunter2@h",
+            "etcd://root:hunter2/word@h",
+            "etcd://root:pass?hunter2@h",
+            "etcd://root:hunter2?word@h",
+            "etcd://h?user=root&password=pass&hunter2",
+        ] {
             let error = bad.parse::<RegistryUrl>().expect_err(bad).to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
+        let plain = "etcd://h?users=x".parse::<RegistryUrl>().expect_err("no option").to_string();
+        assert!(plain.contains("'users'"), "without a secret the mistake is shown: {plain}");
     }
 }
