@@ -46,13 +46,49 @@ fn prepare(dir: &Path, mode: u32, text: &str) -> io::Result<NamedTempFile> {
     let (ours, theirs) = (file.as_file().metadata()?, std::fs::metadata(dir)?);
     if (ours.uid(), ours.gid()) != (theirs.uid(), theirs.gid()) {
         // root renews the files of a sidecar that runs as another user: they belong to the directory's owner, or that
-        // user could not read its own key. Whoever is not root may not give files away, and need not.
+        // user could not read its own key. Whoever is not root may not give files away, and need not where the owner can
+        // read them all the same.
         match fchown(file.as_file(), Some(theirs.uid()), Some(theirs.gid())) {
-            Err(e) if e.kind() != io::ErrorKind::PermissionDenied => return Err(e),
-            _ => {}
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                if !owner_reads(mode, ours.uid(), theirs.uid()) {
+                    return Err(io::Error::new(
+                        io::ErrorKind::PermissionDenied,
+                        format!(
+                            "user {} owns the directory and could not read the file of user {}: run this as that user, or as root",
+                            theirs.uid(),
+                            ours.uid()
+                        ),
+                    ));
+                }
+            }
+            given => given?,
         }
     }
     file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+/// Whether the directory's owner can read a file of `ours` with this mode. Root reads everything.
+fn owner_reads(mode: u32, ours: u32, theirs: u32) -> bool {
+    const OTHERS_READ: u32 = 0o004;
+    theirs == ours || theirs == 0 || mode & OTHERS_READ != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_must_be_readable_by_the_owner_of_its_directory() {
+        for (mode, ours, theirs, reads) in [
+            (SECRET, 1000, 1001, false),
+            (SECRET, 0, 1001, false),
+            (SECRET, 1000, 1000, true),
+            (SECRET, 1000, 0, true),
+            (PUBLIC, 1000, 1001, true),
+        ] {
+            assert_eq!(owner_reads(mode, ours, theirs), reads, "{mode:o} {ours} {theirs}");
+        }
+    }
 }
