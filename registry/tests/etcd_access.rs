@@ -148,3 +148,15 @@ async fn a_service_that_may_not_be_read_does_not_disturb_the_others() {
     let lost = |change: &Change| matches!(change, Change::Disconnected { .. });
     assert!(!changes.seen.iter().any(lost), "{:?}", changes.seen);
 }
+
+#[tokio::test]
+async fn tls_without_an_authority_is_refused_at_once() {
+    let pem = || Some(b"x".to_vec());
+    let own = EtcdOptions { cert_pem: pem(), key_pem: pem(), ..EtcdOptions::default() };
+    for (url, etcd) in [("etcd://h?tls=true", EtcdOptions::default()), ("etcd://h", own)] {
+        let (sender, _changes) = channel();
+        let options = Options { etcd, ..Options::default() };
+        let refused = open(&url.parse().expect("a URL"), options, sender).expect_err(url);
+        assert!(matches!(&refused, RegistryError::Invalid(why) if why.contains("authority")), "{url}: {refused}");
+    }
+}

@@ -116,6 +116,10 @@ impl Members {
     pub(super) fn new(address: &super::Address<'_>, options: &EtcdOptions) -> Result<Self, RegistryError> {
         let invalid = |reason: &str| RegistryError::Invalid(format!("etcd: {reason}"));
         let tls = address.tls || options.ca_pem.is_some() || options.cert_pem.is_some();
+        if tls && options.ca_pem.is_none() {
+            // Nobody is trusted by default, so no handshake could ever succeed: better said at the start.
+            return Err(invalid("TLS needs the authority (ca) that etcd's certificate comes from"));
+        }
         let mut connect = ConnectOptions::new()
             .with_keep_alive(PING_AFTER, PING_BOUND)
             // Without a stream open, etcd takes any ping as an offence. There is always a stream open: see follow.rs.
@@ -230,12 +234,13 @@ async fn run(
                 };
                 sessions.send_replace(None);
                 let Ok(error) = failed else { return };
-                if since.elapsed() >= STEADY_AFTER {
-                    backoff.reset();
-                }
                 tracing::info!(%url, %error, "the connection to etcd failed");
                 // Another member, or this one anew, may answer at once: nobody needs to hear of it.
-                error
+                at = (at + 1) % members.urls.len();
+                tokio::select! {
+                    () = tokio::time::sleep(after_session(since.elapsed(), &mut backoff)) => continue,
+                    () = sessions.closed() => return,
+                }
             }
             Err(failure) => {
                 failed_in_a_row += 1;
@@ -243,7 +248,7 @@ async fn run(
             }
         };
         at = (at + 1) % members.urls.len();
-        if failed_in_a_row == 0 || failed_in_a_row % members.urls.len() != 0 {
+        if failed_in_a_row % members.urls.len() != 0 {
             // The first look at another member waits only as long as keeps a fleet apart.
             tokio::time::sleep(BACKOFF_BASE.mul_f64(fastrand::f64())).await;
             continue;
@@ -260,9 +265,29 @@ async fn run(
     }
 }
 
+/// How long to wait after a session that lasted so long: one that was no success is a failure more.
+fn after_session(lasted: Duration, backoff: &mut Backoff) -> Duration {
+    if lasted >= STEADY_AFTER {
+        backoff.reset();
+    }
+    backoff.next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_waits_between_short_sessions_grow() {
+        let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX);
+        let short = STEADY_AFTER / 2;
+        assert!(after_session(short, &mut backoff) <= BACKOFF_BASE);
+        let waits: Vec<_> = (0..100).map(|_| after_session(short, &mut backoff)).collect();
+        assert!(waits.iter().all(|wait| *wait <= BACKOFF_MAX));
+        // With full jitter, one of eighty is above half of the bound but for one time in 2^80.
+        assert!(waits[20..].iter().any(|wait| *wait > BACKOFF_MAX / 2), "{waits:?}");
+        assert!(after_session(STEADY_AFTER, &mut backoff) <= BACKOFF_BASE, "a long one is a success");
+    }
 
     fn identity(cluster: u64, revision: i64, marker: Option<(&str, i64)>) -> Identity {
         Identity { cluster, revision, marker: marker.map(|(value, created)| (value.into(), created)) }
