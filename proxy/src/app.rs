@@ -131,10 +131,14 @@ impl Listeners {
 }
 
 async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
-    let shown = loaded.to_json();
-    let mut config = loaded.config;
-    let tls = load_identity(&mut config)?;
-    let config = Arc::new(config);
+    let mut loaded = loaded;
+    let nameless = loaded.config.service.is_none();
+    let tls = load_identity(&mut loaded.config)?;
+    let mut shown = loaded.to_json();
+    if nameless && loaded.config.service.is_some() {
+        shown["sources"]["service"] = "certificate".into();
+    }
+    let config = Arc::new(loaded.config);
     let metrics = Metrics::new();
     metrics.declare_errors(ErrorCode::ALL.iter().map(|code| code.as_str()));
     for kind in TlsErrorKind::ALL {
@@ -254,6 +258,9 @@ fn watch_identity(tls: &Arc<Tls>, metrics: &Arc<Metrics>) {
             metrics.certificate_reload("ok").inc();
             expiry(&metrics, identity.not_after);
             tracing::info!(id = %identity.id, serial = %identity.serial, "a new certificate is in use");
+            for warning in identity.warnings(std::time::SystemTime::now()) {
+                tracing::warn!("{warning}");
+            }
         }
         Err(error) => {
             metrics.certificate_reload("error").inc();

@@ -18,7 +18,7 @@ pub const WEIGHT: u32 = 10_000;
 /// Endpoints of one service; what lies beyond (in the order of the keys) is left out and said so.
 pub const ENDPOINTS_PER_SERVICE: usize = 20_000;
 /// Services that one source follows at once.
-pub const FOLLOWED_SERVICES: usize = 4_096;
+pub const FOLLOWED_SERVICES: usize = 8_192;
 /// Endpoints that `list` gives out at most; more is an error.
 pub const LISTED_ENDPOINTS: usize = 200_000;
 /// `Change::Rejected` messages for one listing or one burst; the last one says how many more there were.
@@ -28,8 +28,11 @@ pub const REJECTED_REMEMBERED: usize = 1_024;
 
 /// The file that the table is saved to.
 pub const SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
-/// A suspect entry leaves after so many failed probes.
+/// A suspect entry leaves after so many failed probes …
 pub const PROBES_TO_FORGET: u32 = 3;
+/// … of which each is at least so long after the one before: what fails at one moment, for several workers or attempts,
+/// is one failure.
+pub const PROBE_SPACING: Duration = Duration::from_secs(1);
 
 /// The shortest lease: below it a short pause of the machine would cost the registration.
 pub const LEASE_TTL_MIN: Duration = Duration::from_secs(2);

@@ -48,9 +48,10 @@ pub struct EtcdOptions {
     pub user: Option<String>,
     /// Its password.
     pub password: Option<String>,
-    /// The authorities that etcd's certificate may come from. With it (or `cert_pem`) TLS is spoken.
+    /// The authorities that etcd's certificate may come from. With it TLS is spoken, and without it never: those of the
+    /// system are not trusted.
     pub ca_pem: Option<Vec<u8>>,
-    /// Our own certificate chain, together with `key_pem`.
+    /// Our own certificate chain, together with `key_pem` and `ca_pem`.
     pub cert_pem: Option<Vec<u8>>,
     /// The private key of `cert_pem`.
     pub key_pem: Option<Vec<u8>>,
@@ -124,6 +125,14 @@ pub enum Change {
     Unregistered {
         /// Why.
         error: String,
+    },
+    /// A listing found records that the watch should have told otherwise, and put them right. Of etcd alone: a directory
+    /// is always listed.
+    Drifted {
+        /// The service.
+        service: ServiceName,
+        /// How many.
+        records: u64,
     },
     /// A record that does not parse: skipped and named; the rest of the list stands.
     Rejected {

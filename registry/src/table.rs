@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Endpoint, EndpointKey};
-use crate::limits::{ENDPOINTS_PER_SERVICE, PROBES_TO_FORGET, SNAPSHOT_BYTES};
+use crate::limits::{ENDPOINTS_PER_SERVICE, PROBE_SPACING, PROBES_TO_FORGET, SNAPSHOT_BYTES};
 use crate::names::{InstanceId, ServiceName, Version, shown};
 use crate::source::{Cause, Revision};
 
@@ -23,7 +23,25 @@ pub struct Table {
     /// When the snapshot was saved that this table was loaded from; `None` for one that was not.
     pub saved: Option<SystemTime>,
     /// Failed probes of suspect entries.
-    probes: BTreeMap<EndpointKey, u32>,
+    probes: BTreeMap<EndpointKey, Probes>,
+}
+
+/// Failed probes of one suspect, without a success between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Probes {
+    failed: u32,
+    last: SystemTime,
+}
+
+/// What a failed probe came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// It says nothing: no suspect, or too soon after the last one.
+    Ignored,
+    /// One more; the entry stays.
+    Counted(Table),
+    /// The last one: the entry is not in this table any more.
+    Left(Table),
 }
 
 /// One service.
@@ -70,7 +88,8 @@ pub struct Entry {
 pub enum EntryState {
     /// The registry lists it.
     Live,
-    /// The registry lists it no more, in a way that may be the registry's own mishap: still called, probed meanwhile.
+    /// The registry lists it no more, in a way that may be the registry's own mishap: still called. Each attempt to connect
+    /// is a probe.
     Suspect {
         /// Since when.
         since: SystemTime,
@@ -144,27 +163,35 @@ impl Table {
         table
     }
 
-    /// A probe of `key` failed: a suspect leaves after [`PROBES_TO_FORGET`] of them. `None`: it is no suspect, and nothing
-    /// changed.
+    /// A probe of `key` failed: a suspect leaves after [`PROBES_TO_FORGET`] of them, [`PROBE_SPACING`] apart. One that
+    /// answered since the last of them, at `answered`, begins anew.
     #[must_use]
-    pub fn probe_failed(&self, key: &EndpointKey, now: SystemTime) -> Option<Table> {
-        let known = self.services.get(&key.service)?;
-        let at = known.entries.binary_search_by(|entry| entry.endpoint.key.cmp(key)).ok()?;
+    pub fn probe_failed(&self, key: &EndpointKey, answered: Option<SystemTime>, now: SystemTime) -> Probed {
+        let Some(known) = self.services.get(&key.service) else { return Probed::Ignored };
+        let Ok(at) = known.entries.binary_search_by(|entry| entry.endpoint.key.cmp(key)) else {
+            return Probed::Ignored;
+        };
         if known.entries[at].state == EntryState::Live {
-            return None;
+            return Probed::Ignored;
         }
+        let before = self.probes.get(key);
+        // With a clock that was set back it counts: rather one too many than a suspect that stays for ever.
+        if before.is_some_and(|probes| now.duration_since(probes.last).is_ok_and(|gap| gap < PROBE_SPACING)) {
+            return Probed::Ignored;
+        }
+        let in_a_row = before.filter(|probes| answered.is_none_or(|answered| answered <= probes.last));
+        let failed = in_a_row.map_or(0, |probes| probes.failed) + 1;
         let mut table = self.clone();
-        let failed = table.probes.get(key).copied().unwrap_or(0) + 1;
         if failed < PROBES_TO_FORGET {
-            table.probes.insert(key.clone(), failed);
-            return Some(table);
+            table.probes.insert(key.clone(), Probes { failed, last: now });
+            return Probed::Counted(table);
         }
         table.probes.remove(key);
         let mut service = ServiceTable::clone(known);
         service.entries.remove(at);
         service.updated = service.updated.max(now);
         table.put(service);
-        Some(table)
+        Probed::Left(table)
     }
 
     /// Lets the suspects go whose service has live entries again, and that have been suspect for `grace`. `None`: nothing
@@ -205,13 +232,13 @@ impl Table {
             service: known.service.clone(),
             revision: known.revision,
             updated_ms: to_ms(known.updated),
-            endpoints: known.entries.iter().map(|entry| SavedEndpoint::from(&entry.endpoint)).collect(),
+            endpoints: known.entries.iter().map(SavedEndpoint::from).collect(),
         });
         let saved = Saved { schema: SNAPSHOT_SCHEMA, saved_ms: to_ms(saved), services: services.collect() };
         serde_json::to_vec(&saved).expect("strings, numbers and string maps always have a JSON form")
     }
 
-    /// Reads a snapshot: every entry is live, from disk, as old as its service's `updated` says.
+    /// Reads a snapshot: entries as they stood, live or suspect, from disk, as old as their service's `updated` says.
     ///
     /// # Errors
     /// When it is too large, not a snapshot, of an unknown schema, or any part of it breaks its limits.
@@ -230,14 +257,26 @@ impl Table {
             if known.endpoints.len() > ENDPOINTS_PER_SERVICE || table.services.contains_key(&known.service) {
                 return Err(SnapshotError::Corrupt(format!("service {} is twice or too large", known.service)));
             }
-            let endpoints: Vec<Endpoint> =
-                known.endpoints.into_iter().map(|saved| saved.into_endpoint(&known.service)).collect();
+            let mut suspect = BTreeMap::new();
+            let mut endpoints = Vec::with_capacity(known.endpoints.len());
+            for saved in known.endpoints {
+                let since = saved.suspect_since_ms;
+                let endpoint = saved.into_endpoint(&known.service);
+                if let Some(since) = since {
+                    suspect.insert(endpoint.key.clone(), from_ms(since));
+                }
+                endpoints.push(endpoint);
+            }
             for endpoint in &endpoints {
                 endpoint.check().map_err(|e| SnapshotError::Corrupt(format!("{}: {e}", endpoint.key)))?;
             }
             let entries = by_key(&known.service, endpoints)
                 .into_values()
-                .map(|endpoint| Entry { endpoint, state: EntryState::Live })
+                .map(|endpoint| {
+                    let since = suspect.get(&endpoint.key).copied();
+                    let state = since.map_or(EntryState::Live, |since| EntryState::Suspect { since });
+                    Entry { endpoint, state }
+                })
                 .collect();
             table.put(ServiceTable {
                 service: known.service,
@@ -370,11 +409,18 @@ struct SavedEndpoint {
     protocol: String,
     weight: u32,
     metadata: BTreeMap<String, String>,
+    /// Not there for a live one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suspect_since_ms: Option<u64>,
 }
 
-impl From<&Endpoint> for SavedEndpoint {
-    fn from(endpoint: &Endpoint) -> Self {
+impl From<&Entry> for SavedEndpoint {
+    fn from(Entry { endpoint, state }: &Entry) -> Self {
         SavedEndpoint {
+            suspect_since_ms: match state {
+                EntryState::Live => None,
+                EntryState::Suspect { since } => Some(to_ms(*since)),
+            },
             version: endpoint.key.version.clone(),
             address: endpoint.key.address,
             instance: endpoint.instance.clone(),

@@ -98,6 +98,11 @@ impl EndpointState {
         }
     }
 
+    /// When the last answer came; 0: none has.
+    pub fn answered_at(&self) -> u64 {
+        self.load.sampled_at.load(Relaxed)
+    }
+
     /// It could not be reached: it pauses, longer each time. `jitter` is random bits. What failed during a pause was under
     /// way when it began: one event is one step, however many calls it hits.
     pub fn failed(&self, now_micros: u64, jitter: u64) {

@@ -145,7 +145,17 @@ impl Rules<'_> {
         match (&etcd.cert, &etcd.key) {
             (Some(_), None) => self.wrong("etcd.cert", "a client certificate needs its `etcd.key`"),
             (None, Some(_)) => self.wrong("etcd.key", "a key needs its certificate, `etcd.cert`"),
+            (Some(_), Some(_)) if etcd.ca.is_none() => {
+                self.wrong("etcd.cert", "TLS to etcd needs `etcd.ca`, the authority of etcd's own certificate");
+            }
             _ => {}
+        }
+        if matches!(config.registry, RegistryUrl::Etcd { tls: true, .. }) && etcd.ca.is_none() {
+            self.wrong("registry", "TLS to etcd needs `etcd.ca`, the authority of etcd's own certificate");
+        }
+        if config.prefetch.len() > config.limits.services {
+            let (count, limit) = (config.prefetch.len(), config.limits.services);
+            self.wrong("prefetch", format!("{count} services are more than `limits.services` allows: {limit}"));
         }
         if !matches!(config.registry, RegistryUrl::Etcd { .. }) {
             for key in ["etcd.user", "etcd.password_file", "etcd.ca", "etcd.cert", "etcd.key"] {

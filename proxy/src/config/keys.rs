@@ -4,7 +4,7 @@
 use serde_json::Value as Json;
 
 use super::{
-    AppAddress, Config, RegistryUrl, ServiceName, Version,
+    AppAddress, Config, RegistryUrl, SERVICES_MAX, ServiceName, Version,
     codec::{Address, Codec, Count, Format, HostName, Kind, Level, List, Opt, Path, Size, Switch, Text, Time, User},
 };
 
@@ -100,7 +100,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!("limits.calls", Count<usize, 1, 65_536>, limits.calls),
     key!("limits.app_connections", Count<usize, 1, 65_536>, limits.app_connections),
     key!("limits.channel_memory", Size<{ wire::limits::FLIGHT_BULK_BYTES }, { 4 * GIB }>, limits.channel_memory),
-    key!("limits.services", Count<usize, 1, 100_000>, limits.services),
+    key!("limits.services", Count<usize, 1, { SERVICES_MAX as u64 }>, limits.services),
     key!("retry.max", Count<u32, 0, 5>, retry.max),
     key!("discovery.snapshot", Opt<Path>, discovery.snapshot),
     key!("discovery.idle", Time<SECOND, { 30 * DAY }>, discovery.idle),

@@ -27,6 +27,9 @@ pub use registry::{RegistryUrl, ServiceName, Version};
 
 pub(crate) use codec::{address, duration, level};
 
+/// The most that `limits.services` may be.
+pub const SERVICES_MAX: usize = 4_096;
+
 /// Everything `pillion run` was told. Built by [`load`]; `Default` holds the documented defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

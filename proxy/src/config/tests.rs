@@ -188,6 +188,12 @@ fn contradictions() {
     );
     check("[timeouts]\nresponse = \"500ms\"\n", "`timeouts.response` would always pass before `timeouts.connect`");
     check("[etcd]\ncert = \"c\"\n", "needs its `etcd.key`");
+    check("[etcd]\ncert = \"c\"\nkey = \"k\"\n", "5:1: TLS to etcd needs `etcd.ca`");
+    check(
+        "prefetch = [\"a\", \"b\"]\nlimits.services = 1\n",
+        "4:1: 2 services are more than `limits.services` allows: 1",
+    );
+    check("limits.services = 4097\n", "limits.services");
     check("[[endpoint]]\nservice = \"a\"\naddress = \"10.0.0.1:1\"\n", "[[endpoint]] is for `registry = \"static\"`");
 }
 
@@ -199,6 +205,7 @@ fn contradictions_without_identity() {
     };
     check("insecure = true\n", "configuration: no `registry` is given");
     check("registry = \"static\"\n", "--insecure");
+    check("registry = \"etcd://h?tls=true\"\ninsecure = true\n", "1:1: TLS to etcd needs `etcd.ca`");
     check("registry = \"static\"\ninsecure = true\napp = \"http://a:1\"\n", "no service name");
     check("registry = \"static\"\ninsecure = true\n[etcd]\nca = \"x\"\n", "4:1: `etcd.ca` is for an etcd:// registry");
     let endpoint = "[[endpoint]]\nservice = \"a\"\naddress = \"10.0.0.1:1\"\n";

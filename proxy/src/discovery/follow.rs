@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use registry::{Change, ServiceName, Source, Table};
+use registry::{Change, EndpointKey, Probed, ServiceName, Source, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::{Inbox, Refused, View};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, SERVICES_MAX};
 use crate::metrics::Metrics;
 
 /// Services without endpoints that are followed; beyond it the longest unused is dropped.
@@ -28,6 +28,11 @@ pub(super) const TICK: Duration = Duration::from_millis(250);
 const SAVE_DELAY: Duration = Duration::from_millis(200);
 /// Suspects whose service has live endpoints again leave after this, in lease times.
 const SUSPECT_LEASES: u32 = 3;
+
+const _: () = assert!(
+    SERVICES_MAX + EMPTY_SERVICES + PENDING_SERVICES <= registry::limits::FOLLOWED_SERVICES,
+    "what the configuration allows the source follows too"
+);
 
 /// What the rest of the control thread learns.
 #[derive(Debug, Clone)]
@@ -127,13 +132,7 @@ impl State {
             tokio::select! {
                 Some(change) = changes.recv() => self.changed(change),
                 Some(ask) = inbox.asks.recv() => self.asked(ask.service, ask.answer),
-                Some(key) = inbox.probes.recv() => {
-                    let next = self.view.load().table.probe_failed(&key, SystemTime::now());
-                    if let Some(table) = next {
-                        tracing::warn!(endpoint = %key.address, service = %key.service, "a suspect endpoint left the table: it cannot be reached");
-                        self.publish(table);
-                    }
-                }
+                Some(key) = inbox.probes.recv() => self.probe_failed(&key),
                 _ = tick.tick() => self.tick(),
                 () = until(save_at) => saving = self.save(),
                 () = saved(&mut saving) => saving = None,
@@ -154,9 +153,8 @@ impl State {
                 }
                 let table = snapshot.table.apply(&service, list, revision, cause, SystemTime::now());
                 drop(snapshot);
-                self.metrics.registry_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
                 self.publish(table);
-                self.save_at.get_or_insert_with(|| tokio::time::Instant::now() + SAVE_DELAY);
+                self.save_soon();
                 self.answer(&service, Ok(()));
                 self.unanswered.remove(&service);
                 self.check_loaded();
@@ -190,11 +188,40 @@ impl State {
                     tracing::warn!(%error, "not registered");
                 }
             }
+            Change::Drifted { service, records } => {
+                self.metrics.registry_drift.inc_by(records);
+                tracing::warn!(%service, records, "the watch had not told all: a listing put it right");
+            }
             Change::Rejected { key, reason } => {
                 self.metrics.registry_rejected_records.inc();
                 tracing::warn!(%key, %reason, "a record of the registry was skipped");
             }
         }
+    }
+
+    fn probe_failed(&mut self, key: &EndpointKey) {
+        let now = SystemTime::now();
+        let snapshot = self.view.load();
+        // The call path notes the time of each answer anyway, by its own clock.
+        let answered = snapshot.endpoint(key).map(|state| state.answered_at()).filter(|at| *at > 0).and_then(|at| {
+            let ago = clock::micros(Instant::now()).saturating_sub(at);
+            now.checked_sub(Duration::from_micros(ago))
+        });
+        let probed = snapshot.table.probe_failed(key, answered, now);
+        drop(snapshot);
+        match probed {
+            Probed::Ignored => {}
+            Probed::Counted(table) => self.publish(table),
+            Probed::Left(table) => {
+                tracing::warn!(endpoint = %key.address, service = %key.service, "a suspect endpoint left the table: it cannot be reached");
+                self.publish(table);
+                self.save_soon();
+            }
+        }
+    }
+
+    fn save_soon(&mut self) {
+        self.save_at.get_or_insert_with(|| tokio::time::Instant::now() + SAVE_DELAY);
     }
 
     fn asked(&mut self, service: ServiceName, answer: Answer) {
@@ -248,6 +275,7 @@ impl State {
         let next = self.view.load().table.expire(SystemTime::now(), grace);
         if let Some(table) = next {
             self.publish(table);
+            self.save_soon();
         }
     }
 
@@ -289,7 +317,7 @@ impl State {
         }
         tracing::debug!(services = unused.len(), "dropped services that nobody calls");
         self.publish(table);
-        self.save_at.get_or_insert_with(|| tokio::time::Instant::now() + SAVE_DELAY);
+        self.save_soon();
     }
 
     fn publish(&mut self, table: Table) {
@@ -306,6 +334,7 @@ impl State {
         let disk = next.table.services.values().filter(|list| list.from == registry::Origin::Disk).count();
         self.metrics.table_from_disk.set(disk as i64);
         self.view.publish(next);
+        self.metrics.registry_revision.set(i64::try_from(self.view.revision()).unwrap_or(i64::MAX));
     }
 
     fn check_loaded(&mut self) {

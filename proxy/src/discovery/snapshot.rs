@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use ahash::AHashMap;
-use registry::{EntryState, Origin, ServiceName, ServiceTable, Table, Version};
+use registry::{EndpointKey, EntryState, Origin, ServiceName, ServiceTable, Table, Version};
 use serde_json::{Value, json};
 
 use crate::balance::EndpointState;
@@ -42,6 +42,13 @@ impl Snapshot {
     /// The service of that name.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         self.services.get(name)
+    }
+
+    /// The endpoint of that key.
+    pub fn endpoint(&self, key: &EndpointKey) -> Option<&Arc<EndpointState>> {
+        let endpoints = &self.services.get(&key.service)?.endpoints;
+        let index = endpoints.binary_search_by(|state| state.record.key.cmp(key)).ok()?;
+        Some(&endpoints[index])
     }
 
     /// All services.

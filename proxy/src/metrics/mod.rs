@@ -156,6 +156,8 @@ pub struct Metrics {
     pub table_suspect_endpoints: IntGauge,
     /// `pillion_table_from_disk`: services served from the snapshot because the registry has not answered yet.
     pub table_from_disk: IntGauge,
+    /// `pillion_registry_drift_total`.
+    pub registry_drift: IntCounter,
     /// `pillion_registry_rejected_records_total`.
     pub registry_rejected_records: IntCounter,
     /// `pillion_registered`: 0 or 1.
@@ -273,6 +275,10 @@ impl Metrics {
                 .gauge("pillion_table_suspect_endpoints", "Endpoints kept although the registry no longer lists them."),
             table_from_disk: make
                 .gauge("pillion_table_from_disk", "Services served from the disk snapshot, not yet confirmed."),
+            registry_drift: make.counter(
+                "pillion_registry_drift_total",
+                "Registry records that a listing found other than the watch had told.",
+            ),
             registry_rejected_records: make.counter(
                 "pillion_registry_rejected_records_total",
                 "Registry records that did not parse and were skipped.",

@@ -18,10 +18,18 @@ const RESTARTS: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    pub(super) records: BTreeMap<EndpointKey, Endpoint>,
+    pub(super) records: BTreeMap<EndpointKey, Record>,
     /// Keys and reasons.
     pub(super) rejected: Vec<(String, String)>,
     pub(super) revision: i64,
+}
+
+/// One record that parses.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) endpoint: Endpoint,
+    /// The revision of the cluster in which it was written last.
+    pub(super) written: i64,
 }
 
 /// Lists what begins with `below` (which ends in '/'), at most `limit` records; further ones are rejected.
@@ -65,7 +73,8 @@ async fn list_once(kv: &mut KvClient, prefix: &str, below: &str, limit: usize) -
                     listing.rejected.push((key, format!("more than {limit} endpoints")));
                 }
                 Ok(endpoint) => {
-                    listing.records.insert(endpoint.key.clone(), endpoint);
+                    let written = record.mod_revision();
+                    listing.records.insert(endpoint.key.clone(), Record { endpoint, written });
                 }
                 Err(error) => listing.rejected.push((key, error.to_string())),
             }

@@ -82,7 +82,7 @@ impl EtcdSource {
         for rejected in rejections(listing.rejected) {
             self.control.tell(rejected);
         }
-        Ok(listing.records.into_values().collect())
+        Ok(listing.records.into_values().map(|record| record.endpoint).collect())
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Followed {
     /// Records that do not parse, with the reason: each is named once.
     named: BTreeMap<String, String>,
     to_name: Vec<(String, String)>,
+    /// Records that a listing found other than the watch had told, not told yet.
+    drifted: u64,
 }
 
 impl Followed {
@@ -82,6 +84,7 @@ impl Followed {
             due: None,
             named: BTreeMap::new(),
             to_name: Vec::new(),
+            drifted: 0,
         }
     }
 
@@ -93,7 +96,10 @@ impl Followed {
     /// Takes in a listing: told at once, for it is one message however long it is.
     pub(super) fn take_listing(&mut self, listing: Listing, now: Instant) {
         let cause = if std::mem::take(&mut self.replaced) { Cause::NewCluster } else { Cause::Listed };
-        self.records = listing.records;
+        if self.listed && cause == Cause::Listed {
+            self.drifted += self.drift(&listing);
+        }
+        self.records = listing.records.into_iter().map(|(key, record)| (key, record.endpoint)).collect();
         self.revision = listing.revision;
         self.resume = listing.revision + 1;
         self.listed = true;
@@ -107,6 +113,21 @@ impl Followed {
                 self.name(key, reason);
             }
         }
+    }
+
+    /// How many records the watch should have told otherwise: what was written before [`Followed::resume`] has passed by.
+    /// Beyond the limit of endpoints the two may keep others, and no harm.
+    fn drift(&self, listing: &Listing) -> u64 {
+        if self.records.len().max(listing.records.len()) >= ENDPOINTS_PER_SERVICE {
+            return 0;
+        }
+        let told = |key, endpoint| self.records.get(key) == Some(endpoint);
+        let listed = listing.records.iter();
+        let other = listed.filter(|(key, now)| now.written < self.resume && !told(*key, &now.endpoint)).count();
+        // When a record was deleted is not known; only that it was by the listing's revision.
+        let gone = |key: &&EndpointKey| !listing.records.contains_key(*key);
+        let stale = if listing.revision < self.resume { self.records.keys().filter(gone).count() } else { 0 };
+        (other + stale) as u64
     }
 
     /// Takes in the events of one message of the watch.
@@ -183,6 +204,10 @@ impl Followed {
         for rejected in rejections(std::mem::take(&mut self.to_name)) {
             send(rejected);
         }
+        let drifted = std::mem::take(&mut self.drifted);
+        if drifted > 0 {
+            send(Change::Drifted { service: self.service.clone(), records: drifted });
+        }
         if let Some((cause, at)) = self.due
             && at <= now
         {
@@ -194,5 +219,70 @@ impl Followed {
                 cause,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::listing::Record;
+    use super::*;
+
+    /// Port, instance and revision of a record.
+    type Told<'a> = (u16, &'a str, i64);
+
+    fn followed() -> Followed {
+        let now = Instant::now();
+        Followed::new("pay".parse().expect("a name"), 1, now, now)
+    }
+
+    /// A listing as of `revision`.
+    fn listing(revision: i64, records: &[Told<'_>]) -> Listing {
+        let record = |&(port, instance, written): &Told<'_>| {
+            let key = keys::parse_relative(&format!("pay/1.0.0/10.0.0.7:{port}")).expect("a key");
+            let endpoint = Endpoint::new(key.clone(), instance.parse().expect("an id"));
+            (key, Record { endpoint, written })
+        };
+        Listing { records: records.iter().map(record).collect(), rejected: Vec::new(), revision }
+    }
+
+    fn drifted(followed: &mut Followed) -> u64 {
+        let mut drifted = 0;
+        followed.tell(Instant::now(), |change| {
+            if let Change::Drifted { records, .. } = change {
+                drifted += records;
+            }
+        });
+        drifted
+    }
+
+    #[test]
+    fn what_the_watch_should_have_told_is_drift() {
+        let first: &[Told<'_>] = &[(1, "a", 3), (2, "b", 5)];
+        let cases: &[(&str, i64, &[Told<'_>], u64)] = &[
+            ("the same", 10, first, 0),
+            ("written since: its event is on its way", 12, &[(1, "c", 12), (2, "b", 5)], 0),
+            ("new since", 12, &[(1, "a", 3), (2, "b", 5), (3, "c", 11)], 0),
+            ("gone, perhaps since", 12, &[(1, "a", 3)], 0),
+            ("written before, and not told", 12, &[(1, "c", 9), (2, "b", 5)], 1),
+            ("new before, and not told", 12, &[(1, "a", 3), (2, "b", 5), (3, "c", 9)], 1),
+            ("gone before, and not told", 10, &[(1, "a", 3)], 1),
+        ];
+        for (name, revision, listed, wanted) in cases {
+            let mut followed = followed();
+            followed.take_listing(listing(10, first), Instant::now());
+            assert_eq!(drifted(&mut followed), 0, "{name}: the first listing is none");
+            followed.take_listing(listing(*revision, listed), Instant::now());
+            assert_eq!(drifted(&mut followed), *wanted, "{name}");
+            assert_eq!(drifted(&mut followed), 0, "{name}: told once");
+        }
+    }
+
+    #[test]
+    fn another_cluster_is_no_drift() {
+        let mut followed = followed();
+        followed.take_listing(listing(10, &[(1, "a", 3)]), Instant::now());
+        followed.replaced = true;
+        followed.take_listing(listing(4, &[(1, "c", 2)]), Instant::now());
+        assert_eq!(drifted(&mut followed), 0);
     }
 }

@@ -219,3 +219,50 @@ fn a_disk_that_hangs_holds_nobody_up() {
         }
     });
 }
+
+/// A suspect one failed probe away from leaving, and its key.
+fn doubted() -> (Rig, EndpointKey) {
+    let mut rig = rig(Table::new(), |config| config.prefetch = vec![name("pay")]);
+    rig.list("pay", &[1, 2], 1);
+    rig.list("pay", &[], 2);
+    let key = endpoint("pay", 1).key;
+    let mut table = rig.state.view.load().table.clone();
+    for ago in [60, 30] {
+        let at = SystemTime::now() - Duration::from_secs(ago);
+        let Probed::Counted(next) = table.probe_failed(&key, None, at) else { panic!("{ago} s ago") };
+        table = next;
+    }
+    rig.state.publish(table);
+    rig.state.save_at = None;
+    (rig, key)
+}
+
+#[test]
+fn a_suspect_that_leaves_is_not_on_the_disk_either() {
+    let (mut rig, key) = doubted();
+    assert_eq!(rig.state.metrics.table_suspect_endpoints.get(), 2);
+    rig.state.probe_failed(&key);
+    assert_eq!(rig.state.metrics.table_suspect_endpoints.get(), 1);
+    assert!(rig.state.save_at.is_some());
+}
+
+#[test]
+fn a_suspect_that_answered_meanwhile_stays() {
+    let (mut rig, key) = doubted();
+    let answered = clock::micros(Instant::now()).max(1);
+    rig.state.view.load().endpoint(&key).expect("known").answered(answered, 5);
+    rig.state.probe_failed(&key);
+    assert_eq!(rig.state.metrics.table_suspect_endpoints.get(), 2);
+    assert_eq!(rig.state.save_at, None);
+}
+
+#[test]
+fn drift_is_counted_and_the_revision_is_the_newest_of_the_table() {
+    let mut rig = rig(Table::new(), |config| config.prefetch = vec![name("pay"), name("stock")]);
+    assert_eq!(rig.state.metrics.registry_drift.get(), 0);
+    rig.state.changed(Change::Drifted { service: name("pay"), records: 3 });
+    assert_eq!(rig.state.metrics.registry_drift.get(), 3);
+    rig.list("pay", &[1], 9);
+    rig.list("stock", &[1], 4);
+    assert_eq!(rig.state.metrics.registry_revision.get(), 9);
+}
