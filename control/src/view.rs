@@ -87,6 +87,7 @@ fn etcd_options(args: RegistryArgs) -> Result<EtcdOptions, Failure> {
         ca_pem: pem(args.etcd_ca)?,
         cert_pem: pem(args.etcd_cert)?,
         key_pem: pem(args.etcd_key)?,
+        reread: None,
     })
 }
 

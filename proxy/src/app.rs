@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::discovery::{self, Follower, View};
 use crate::drain::Ending;
 use crate::error::ErrorCode;
@@ -269,18 +269,32 @@ fn watch_identity(tls: &Arc<Tls>, metrics: &Arc<Metrics>) {
     }));
 }
 
-fn registry_options(config: &Config, instance: &InstanceId) -> Result<registry::Options, StartError> {
-    let read = |path: &Option<std::path::PathBuf>| match path {
-        None => Ok(None),
-        Some(path) => {
-            std::fs::read(path).map(Some).map_err(|error| cannot(format!("[etcd] {}", path.display()), error))
-        }
+/// What the files of `[etcd]` hold now.
+fn etcd_options(etcd: &config::Etcd) -> Result<registry::EtcdOptions, String> {
+    let read = |path: &Option<std::path::PathBuf>| {
+        let read =
+            |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| format!("[etcd] {}: {e}", path.display()));
+        path.as_ref().map(read).transpose()
     };
-    let password = read(&config.etcd.password_file)?
+    let password = read(&etcd.password_file)?
         .map(String::from_utf8)
         .transpose()
-        .map_err(|_| StartError("[etcd] password_file is not text".into()))?
+        .map_err(|_| "[etcd] password_file is not text")?
         .map(|text| text.trim_end_matches(['\n', '\r']).to_owned());
+    Ok(registry::EtcdOptions {
+        user: etcd.user.clone(),
+        password,
+        ca_pem: read(&etcd.ca)?,
+        cert_pem: read(&etcd.cert)?,
+        key_pem: read(&etcd.key)?,
+        reread: None,
+    })
+}
+
+fn registry_options(config: &Config, instance: &InstanceId) -> Result<registry::Options, StartError> {
+    let mut etcd = etcd_options(&config.etcd).map_err(StartError)?;
+    let files = config.etcd.clone();
+    etcd.reread = Some(Arc::new(move || etcd_options(&files)));
     let static_endpoints = config
         .endpoint
         .iter()
@@ -295,13 +309,7 @@ fn registry_options(config: &Config, instance: &InstanceId) -> Result<registry::
     Ok(registry::Options {
         lease_ttl: config.discovery.lease,
         reconcile: config.discovery.reconcile,
-        etcd: registry::EtcdOptions {
-            user: config.etcd.user.clone(),
-            password,
-            ca_pem: read(&config.etcd.ca)?,
-            cert_pem: read(&config.etcd.cert)?,
-            key_pem: read(&config.etcd.key)?,
-        },
+        etcd,
         static_endpoints,
     })
 }

@@ -24,6 +24,6 @@ mod url;
 pub use disk::{load, save};
 pub use endpoint::{Endpoint, EndpointKey, RECORD_SCHEMA, RecordError};
 pub use names::{InstanceId, NameError, ServiceName, Version};
-pub use source::{BoxFuture, Cause, Change, EtcdOptions, Options, RegistryError, Revision, Source, open};
+pub use source::{BoxFuture, Cause, Change, EtcdOptions, Options, RegistryError, Reread, Revision, Source, open};
 pub use table::{Entry, EntryState, Origin, Probed, ServiceTable, SnapshotError, Table};
 pub use url::{RegistryUrl, Secret, UrlError};

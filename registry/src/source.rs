@@ -55,7 +55,12 @@ pub struct EtcdOptions {
     pub cert_pem: Option<Vec<u8>>,
     /// The private key of `cert_pem`.
     pub key_pem: Option<Vec<u8>>,
+    /// Gives all of this anew for each connection, for files may have been replaced. `None`: it stays as it is.
+    pub reread: Option<Reread>,
 }
+
+/// Reads the options from wherever they stand. May block; an error leaves those of before in use.
+pub type Reread = Arc<dyn Fn() -> Result<EtcdOptions, String> + Send + Sync>;
 
 impl fmt::Debug for EtcdOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,6 +71,7 @@ impl fmt::Debug for EtcdOptions {
             .field("ca_pem", &given(self.ca_pem.is_some()))
             .field("cert_pem", &given(self.cert_pem.is_some()))
             .field("key_pem", &given(self.key_pem.is_some()))
+            .field("reread", &given(self.reread.is_some()))
             .finish()
     }
 }

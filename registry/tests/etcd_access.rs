@@ -9,7 +9,7 @@ use common::etcd::{Certificates, Etcd};
 use common::rig::TTL;
 use common::{Changes, channel, endpoint, service};
 use etcd_client::{Permission, PermissionType};
-use pillion_registry::{Change, EtcdOptions, Options, RegistryError, Source, open};
+use pillion_registry::{Change, EtcdOptions, Options, RegistryError, Reread, Source, open};
 
 fn source_with(url: &str, etcd: EtcdOptions) -> (Arc<dyn Source>, Changes) {
     let (sender, changes) = channel();
@@ -159,4 +159,21 @@ async fn tls_without_an_authority_is_refused_at_once() {
         let refused = open(&url.parse().expect("a URL"), options, sender).expect_err(url);
         assert!(matches!(&refused, RegistryError::Invalid(why) if why.contains("authority")), "{url}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn a_replaced_password_is_used_from_the_next_connection_on() {
+    let etcd = Etcd::start().await;
+    with_passwords(&etcd).await;
+    let file = Arc::new(std::sync::Mutex::new(Err("half written".to_owned())));
+    let read = Arc::clone(&file);
+    let reread: Reread =
+        Arc::new(move || read.lock().expect("not poisoned").clone().map(|word: String| login("sidecar", &word)));
+    let (source, mut changes) =
+        source_with(&etcd.url(), EtcdOptions { reread: Some(reread), ..login("sidecar", "0ld") });
+    let error = changes.disconnected().await;
+    assert!(error.contains("authentication failed"), "{error}");
+    *file.lock().expect("not poisoned") = Ok("s3cret".to_owned());
+    source.follow(&service("pay"));
+    changes.addresses("pay", &[]).await;
 }

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use super::failure::{Failure, within};
 use crate::backoff::Backoff;
 use crate::keys;
-use crate::source::{Change, EtcdOptions, RegistryError};
+use crate::source::{Change, EtcdOptions, RegistryError, Reread};
+use crate::url::Secret;
 
 /// Connecting, logging in and the first answer, each.
 const CONNECT_BOUND: Duration = Duration::from_secs(3);
@@ -103,20 +104,28 @@ pub(super) struct Ended;
 pub(super) struct Members {
     /// With `http://` or `https://`.
     urls: Vec<String>,
+    access: Access,
     options: ConnectOptions,
+    reread: Option<Reread>,
+    /// Why that failed last, so that each reason is told once.
+    unread: Option<String>,
     /// The key that marks the cluster.
     marker: String,
     /// What the keys of all services begin with.
     services: String,
 }
 
-impl Members {
-    /// # Errors
-    /// When the options contradict each other.
-    pub(super) fn new(address: &super::Address<'_>, options: &EtcdOptions) -> Result<Self, RegistryError> {
+/// What the URL says of the way in.
+struct Access {
+    user: Option<String>,
+    password: Option<Secret>,
+    tls: bool,
+}
+
+impl Access {
+    fn options(&self, options: &EtcdOptions) -> Result<ConnectOptions, RegistryError> {
         let invalid = |reason: &str| RegistryError::Invalid(format!("etcd: {reason}"));
-        let tls = address.tls || options.ca_pem.is_some() || options.cert_pem.is_some();
-        if tls && options.ca_pem.is_none() {
+        if self.tls && options.ca_pem.is_none() {
             // Nobody is trusted by default, so no handshake could ever succeed: better said at the start.
             return Err(invalid("TLS needs the authority (ca) that etcd's certificate comes from"));
         }
@@ -127,36 +136,64 @@ impl Members {
             .with_connect_timeout(CONNECT_BOUND)
             .with_require_leader(true)
             .with_auto_token_refresh(true);
-        let user = options.user.as_ref().or(address.user.as_ref());
-        let password = options.password.as_deref().or(address.password.as_ref().map(|password| password.reveal()));
+        let user = options.user.as_ref().or(self.user.as_ref());
+        let password = options.password.as_deref().or(self.password.as_ref().map(Secret::reveal));
         match (user, password) {
             (Some(user), Some(password)) => connect = connect.with_user(user, password),
             (Some(_), None) => return Err(invalid("a user without a password")),
             (None, Some(_)) => return Err(invalid("a password without a user")),
             (None, None) => {}
         }
-        if tls {
-            let mut config = TlsOptions::new();
-            if let Some(ca) = &options.ca_pem {
-                config = config.ca_certificate(Certificate::from_pem(ca));
-            }
-            match (&options.cert_pem, &options.key_pem) {
-                (Some(cert), Some(key)) => config = config.identity(TlsIdentity::from_pem(cert, key)),
-                (None, None) => {}
-                _ => return Err(invalid("a certificate and its key are given together")),
-            }
-            connect = connect.with_tls(config);
-        } else if options.key_pem.is_some() {
-            return Err(invalid("a certificate and its key are given together"));
+        let pair = match (&options.cert_pem, &options.key_pem) {
+            (Some(cert), Some(key)) => Some(TlsIdentity::from_pem(cert, key)),
+            (None, None) => None,
+            _ => return Err(invalid("a certificate and its key are given together")),
+        };
+        if let (true, Some(ca)) = (self.tls, &options.ca_pem) {
+            let config = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
+            connect = connect.with_tls(match pair {
+                Some(pair) => config.identity(pair),
+                None => config,
+            });
         }
+        Ok(connect)
+    }
+}
+
+impl Members {
+    /// # Errors
+    /// When the options contradict each other.
+    pub(super) fn new(address: &super::Address<'_>, options: &EtcdOptions) -> Result<Self, RegistryError> {
+        let tls = address.tls || options.ca_pem.is_some() || options.cert_pem.is_some();
+        let access = Access { user: address.user.clone(), password: address.password.clone(), tls };
         let scheme = if tls { "https" } else { "http" };
         let urls = address.endpoints.iter().map(|endpoint| format!("{scheme}://{endpoint}")).collect();
         Ok(Members {
             urls,
-            options: connect,
+            options: access.options(options)?,
+            access,
+            reread: options.reread.clone(),
+            unread: None,
             marker: keys::cluster(address.prefix),
             services: keys::services(address.prefix),
         })
+    }
+
+    /// Takes over files that were replaced. What cannot be used changes nothing: it may be half written.
+    async fn renew(&mut self) {
+        let Some(reread) = self.reread.clone() else { return };
+        // A disk may take its time.
+        let read = tokio::task::spawn_blocking(move || reread()).await.unwrap_or_else(|error| Err(error.to_string()));
+        let options = read.and_then(|options| self.access.options(&options).map_err(|error| error.to_string()));
+        match options {
+            Ok(options) => (self.options, self.unread) = (options, None),
+            Err(error) => {
+                if self.unread.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "the login of etcd cannot be read anew: going on with the one of before");
+                    self.unread = Some(error);
+                }
+            }
+        }
     }
 
     async fn connect(&self, url: &str, number: u64) -> Result<Session, Failure> {
@@ -200,7 +237,7 @@ pub(super) fn start(members: Members, changes: mpsc::UnboundedSender<Change>) ->
 }
 
 async fn run(
-    members: Members,
+    mut members: Members,
     sessions: watch::Sender<Option<Arc<Session>>>,
     mut failures: watch::Receiver<(u64, String)>,
     changes: mpsc::UnboundedSender<Change>,
@@ -213,9 +250,12 @@ async fn run(
     let mut connected = None;
     loop {
         number += 1;
-        let url = &members.urls[at];
+        let url = members.urls[at].clone();
         let opened = tokio::select! {
-            opened = members.connect(url, number) => opened,
+            opened = async {
+                members.renew().await;
+                members.connect(&url, number).await
+            } => opened,
             () = sessions.closed() => return,
         };
         let error = match opened {
