@@ -2,6 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -51,6 +52,11 @@ impl Process {
             let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"));
             nix::sys::signal::kill(pid, signal)
                 .unwrap_or_else(|error| panic!("signal {signal} to {}: {error}", self.label));
+            if signal == Signal::SIGSTOP {
+                // Its threads stop one after the other: until the last has, it may still answer.
+                nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WUNTRACED))
+                    .unwrap_or_else(|error| panic!("{} does not stop: {error}", self.label));
+            }
         }
     }
 

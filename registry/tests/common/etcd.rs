@@ -10,6 +10,7 @@ use etcd_client::{
     Certificate, Client, ConnectOptions, DeleteOptions, GetOptions, Identity, KeyValue, PutOptions, TlsOptions,
 };
 use nix::sys::signal::Signal;
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
@@ -193,7 +194,12 @@ impl Etcd {
 
     fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.as_ref().expect("etcd runs").id()).expect("a pid fits");
-        nix::sys::signal::kill(Pid::from_raw(id), signal).expect("signal etcd");
+        let pid = Pid::from_raw(id);
+        nix::sys::signal::kill(pid, signal).expect("signal etcd");
+        if signal == Signal::SIGSTOP {
+            // Its threads stop one after the other: until the last has, it may still answer.
+            nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("etcd stops");
+        }
     }
 
     pub async fn client(&self) -> Client {
