@@ -22,7 +22,7 @@ pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) -> Result<(
 
 /// Writes a response's first line.
 pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) -> Result<(), Refusal> {
-    if !(100..=999).contains(&status) {
+    if !(100..=999).contains(&status) || !is_text(reason.as_bytes()) {
         return Err(Refusal::Syntax("the status"));
     }
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -38,9 +38,7 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), Refusal
     if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
         return Err(Refusal::Syntax("a field's name"));
     }
-    // No early end: this way it is done for many bytes at once.
-    let is_plain = value.iter().fold(true, |plain, byte| plain & (*byte >= b' ' || *byte == b'\t') & (*byte != 0x7f));
-    if !is_plain {
+    if !is_text(value) {
         return Err(Refusal::Syntax("a field's value"));
     }
     out.reserve(name.len() + value.len() + 4);
@@ -86,10 +84,13 @@ impl Outgoing {
         Outgoing { framing, left, in_chunks: false }
     }
 
-    /// A piece of the body, never empty: hands the bytes for the connection to `write`. A piece beyond the announced length is
-    /// refused: it would be taken for the next message.
+    /// A piece of the body: hands the bytes for the connection to `write`. A piece beyond the announced length, or behind the
+    /// end, is refused: it would be taken for the next message.
     pub fn data(&mut self, data: Bytes, mut write: impl FnMut(Bytes)) -> Result<(), Refusal> {
-        debug_assert!(!data.is_empty(), "an empty chunk would end the body");
+        // An empty chunk would end the body.
+        if data.is_empty() {
+            return Ok(());
+        }
         match self.framing {
             Framing::Length(_) => {
                 self.left = self.left.checked_sub(data.len() as u64).ok_or(Refusal::Length)?;
@@ -120,7 +121,7 @@ impl Outgoing {
         mut write: impl FnMut(Bytes),
     ) -> Result<(), Refusal> {
         match self.framing {
-            Framing::Length(_) if self.left > 0 => Err(Refusal::Length),
+            Framing::Length(_) if self.left > 0 => return Err(Refusal::Length),
             Framing::Chunked => {
                 let mut end = Vec::new();
                 if self.in_chunks {
@@ -132,10 +133,11 @@ impl Outgoing {
                 }
                 end.extend_from_slice(b"\r\n");
                 write(Bytes::from(end));
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
+        self.framing = Framing::None;
+        Ok(())
     }
 
     /// All that was announced has been given: there is no need to wait for the end.
@@ -170,6 +172,12 @@ const TOKEN: [bool; 256] = {
     }
     table
 };
+
+/// Whether the bytes may stand in a field's value or a reason: no control characters, so no end of the line either.
+fn is_text(bytes: &[u8]) -> bool {
+    // No early end: this way it is done for many bytes at once.
+    bytes.iter().fold(true, |text, byte| text & (*byte >= b' ' || *byte == b'\t') & (*byte != 0x7f))
+}
 
 fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
