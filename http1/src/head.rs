@@ -3,12 +3,15 @@
 use std::mem::MaybeUninit;
 
 use crate::refusal::Refusal;
+use crate::target::{check_host, check_target};
 
 /// A field as it stands in the message: the name in whatever case, the value without the spaces around it.
 pub use httparse::Header as Field;
 
 /// Fields for which the parser has room on the stack.
 const ROOM: usize = 100;
+/// Options that the Connection fields of a head may name. Each field is compared with each of them.
+const CONNECTION_OPTIONS: usize = 32;
 
 /// The two versions that share this syntax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,19 +109,15 @@ pub fn request<T>(head: &[u8], fields: usize, read: impl FnOnce(&RequestHead<'_>
         if status != httparse::Status::Complete(head.len()) {
             return Err(INCOMPLETE);
         }
-        // Fragments are the client's own (RFC 9110, 7.1); sent, they are read differently by different servers.
-        if target.bytes().any(|byte| byte == b'#') {
-            return Err(Refusal::Syntax("a fragment in the target"));
-        }
+        check_target(method, target)?;
         let said = Said::by(parsed.headers)?;
         let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-        if said.hosts > 1 || (said.hosts == 0 && version == Version::Http11) {
-            return Err(Refusal::Host);
+        match said.host {
+            Some(host) => check_host(host)?,
+            None if version == Version::Http11 => return Err(Refusal::Host),
+            None => {}
         }
-        let framing = match said.framing(version)? {
-            Some(framing) => framing,
-            None => Framing::None,
-        };
+        let framing = said.framing(version)?.unwrap_or(Framing::None);
         Ok(read(&RequestHead {
             method,
             target,
@@ -126,7 +125,9 @@ pub fn request<T>(head: &[u8], fields: usize, read: impl FnOnce(&RequestHead<'_>
             fields: parsed.headers,
             framing,
             keep_alive: said.keeps_alive(version),
-            expects_continue: said.expects_continue && version == Version::Http11 && framing != Framing::None,
+            expects_continue: said.expects_continue
+                && version == Version::Http11
+                && !matches!(framing, Framing::None | Framing::Length(0)),
             connection: said.connection(parsed.headers),
         }))
     })
@@ -153,18 +154,25 @@ pub fn response<T>(
         let said = Said::by(parsed.headers)?;
         let version = if version == 0 { Version::Http10 } else { Version::Http11 };
         let announced = said.framing(version)?;
+        let announces_body = !matches!(announced, None | Some(Framing::Length(0)));
         let framing = match status {
+            // Whoever reads a body here takes what follows for it.
+            100..=199 if announces_body => return Err(Refusal::Syntax("a body announced by an interim response")),
             101 => Framing::Tunnel,
             100..=199 | 204 | 304 => Framing::None,
             _ if to_head => Framing::None,
             _ => announced.unwrap_or(Framing::UntilClose),
         };
+        // Some apps send a body with a 204, or think they do: what comes next could be either.
+        let is_unclear = status == 204 && announces_body;
         Ok(read(&ResponseHead {
             status,
             version,
             fields: parsed.headers,
             framing,
-            keep_alive: said.keeps_alive(version) && framing != Framing::UntilClose,
+            keep_alive: said.keeps_alive(version)
+                && !is_unclear
+                && !matches!(framing, Framing::UntilClose | Framing::Tunnel),
             connection: said.connection(parsed.headers),
         }))
     })
@@ -172,28 +180,34 @@ pub fn response<T>(
 
 /// What the fields say about the connection and the body.
 #[derive(Debug, Default)]
-struct Said {
+struct Said<'a> {
     length: Option<u64>,
     chunked: bool,
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
     names_fields: bool,
-    hosts: usize,
+    host: Option<&'a [u8]>,
 }
 
-impl Said {
-    fn by(fields: &[Field<'_>]) -> Result<Said, Refusal> {
+impl<'a> Said<'a> {
+    fn by(fields: &[Field<'a>]) -> Result<Said<'a>, Refusal> {
         let mut said = Said::default();
+        let mut options = 0;
         for field in fields {
             // The length tells most fields apart from these at once.
             match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("host") => said.hosts += 1,
+                4 if field.name.eq_ignore_ascii_case("host") => set_once(&mut said.host, field.value, Refusal::Host)?,
                 6 if field.name.eq_ignore_ascii_case("expect") => {
-                    said.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
+                    said.expects_continue |=
+                        tokens(field.value).any(|expected| expected.eq_ignore_ascii_case(b"100-continue"));
                 }
                 10 if field.name.eq_ignore_ascii_case("connection") => {
                     for token in tokens(field.value) {
+                        options += 1;
+                        if options > CONNECTION_OPTIONS || is_for_everybody(token) {
+                            return Err(Refusal::Syntax("Connection"));
+                        }
                         if token.eq_ignore_ascii_case(b"close") {
                             said.close = true;
                         } else if token.eq_ignore_ascii_case(b"keep-alive") {
@@ -203,15 +217,13 @@ impl Said {
                         }
                     }
                 }
-                14 if field.name.eq_ignore_ascii_case("content-length") => {
-                    let length = number(field.value).ok_or(Refusal::Length)?;
-                    if said.length.replace(length).is_some() {
-                        return Err(Refusal::Length);
-                    }
+                14 if is_named(field, "content-length") => {
+                    let length = number(field.value).filter(|_| !field.name.contains('_')).ok_or(Refusal::Length)?;
+                    set_once(&mut said.length, length, Refusal::Length)?;
                 }
-                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                17 if is_named(field, "transfer-encoding") => {
                     // A second one would make a list of two.
-                    if said.chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+                    if field.name.contains('_') || said.chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
                         return Err(Refusal::Coding);
                     }
                     said.chunked = true;
@@ -235,7 +247,7 @@ impl Said {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
 
-    fn connection<'a>(&self, fields: &'a [Field<'a>]) -> Connection<'a> {
+    fn connection<'f>(&self, fields: &'f [Field<'f>]) -> Connection<'f> {
         Connection { fields, names_fields: self.names_fields }
     }
 }
@@ -252,6 +264,23 @@ fn syntax(error: httparse::Error) -> Refusal {
         httparse::Error::TooManyHeaders => Refusal::Syntax("more fields than lines"),
         httparse::Error::Version => Refusal::Version,
     }
+}
+
+fn set_once<T>(slot: &mut Option<T>, value: T, refusal: Refusal) -> Result<(), Refusal> {
+    if slot.replace(value).is_some() { Err(refusal) } else { Ok(()) }
+}
+
+/// Whether it has this name, or one that an app behind CGI or WSGI takes for it: there `_` and `-` are the same.
+fn is_named(field: &Field<'_>, name: &str) -> bool {
+    let mut pairs = field.name.bytes().zip(name.bytes());
+    field.name.len() == name.len()
+        && pairs.all(|(have, want)| have.eq_ignore_ascii_case(&want) || (have == b'_' && want == b'-'))
+}
+
+/// Fields that a Connection option must not name (RFC 9110, 7.6.1): without them the next one reads another message.
+fn is_for_everybody(option: &[u8]) -> bool {
+    let names: [&[u8]; 3] = [b"host", b"content-length", b"transfer-encoding"];
+    names.iter().any(|name| option.eq_ignore_ascii_case(name))
 }
 
 /// A plain decimal number (RFC 9110, 8.6): digits and nothing else, and none that overflows.

@@ -15,9 +15,10 @@ pub mod encode;
 mod head;
 mod refusal;
 mod scan;
+mod target;
 
 pub use body::{Body, Piece, Trailers};
 pub use encode::Outgoing;
-pub use head::{Field, Framing, RequestHead, ResponseHead, Version, request, response};
+pub use head::{Connection, Field, Framing, RequestHead, ResponseHead, Version, request, response};
 pub use refusal::Refusal;
 pub use scan::{HeadScan, Scanned};

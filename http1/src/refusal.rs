@@ -15,7 +15,7 @@ pub enum Refusal {
     TooManyFields(usize),
     /// A version other than HTTP/1.0 and HTTP/1.1.
     Version,
-    /// No Host, two of them (RFC 9112, 3.2).
+    /// No Host, two of them, or one that is neither a name nor an address (RFC 9112, 3.2).
     Host,
     /// A Content-Length that is no number, or more than one (RFC 9112, 6.3).
     Length,
@@ -54,7 +54,7 @@ impl fmt::Display for Refusal {
             Self::HeadTooLong(bytes) => write!(f, "a head of more than {bytes} bytes"),
             Self::TooManyFields(count) => write!(f, "{count} header fields"),
             Self::Version => f.write_str("the version is neither HTTP/1.0 nor HTTP/1.1"),
-            Self::Host => f.write_str("there must be exactly one Host field"),
+            Self::Host => f.write_str("there must be exactly one Host field, with a name or an address"),
             Self::Length => f.write_str("the Content-Length is not one plain number"),
             Self::LengthBesideCoding => f.write_str("Content-Length stands beside Transfer-Encoding"),
             Self::CodingOnOldVersion => f.write_str("HTTP/1.0 has no Transfer-Encoding"),
