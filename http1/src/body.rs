@@ -5,6 +5,7 @@ use memchr::memchr;
 
 use crate::head::Framing;
 use crate::refusal::Refusal;
+use crate::scan::{HeadScan, Scanned};
 
 /// A chunk's size line may be so long, extensions included.
 const CHUNK_LINE_BYTES: usize = 256;
@@ -17,6 +18,8 @@ const TRAILERS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Body {
     state: State,
+    /// Looks for the end of the trailers.
+    scan: HeadScan,
     /// Bytes that a trailer section may take.
     trailer_bytes: usize,
     /// Bytes of chunk extensions so far.
@@ -75,7 +78,8 @@ impl Body {
             Framing::Chunked => State::Size,
             Framing::UntilClose => State::UntilClose,
         };
-        Body { state, trailer_bytes, extensions: 0 }
+        // The empty line that ends them is always needed.
+        Body { state, scan: HeadScan::for_trailers(), trailer_bytes: trailer_bytes.max(2), extensions: 0 }
     }
 
     /// Nothing of it is still to come.
@@ -124,14 +128,9 @@ impl Body {
                     if size == 0 { State::Trailers } else { State::Chunk(size) }
                 }
                 State::Trailers => {
-                    if input.starts_with(b"\r\n") {
-                        input.advance(2);
-                        self.state = State::Ended;
-                        return Ok(None);
-                    }
-                    let Some(trailers) = self.trailers(input)? else { return Ok(None) };
+                    let Some(section) = self.trailers(input)? else { return Ok(None) };
                     self.state = State::Ended;
-                    return Ok(Some(Piece::Trailers(trailers)));
+                    return Ok((section.len() > 2).then_some(Piece::Trailers(Trailers(section))));
                 }
             };
         }
@@ -177,29 +176,29 @@ impl Body {
     }
 
     /// The fields behind the last chunk, with the empty line that ends them.
-    fn trailers(&mut self, input: &mut BytesMut) -> Result<Option<Trailers>, Refusal> {
-        let mut line = 0;
-        let seen = &input[..input.len().min(self.trailer_bytes)];
-        loop {
-            let Some(at) = memchr(b'\n', &seen[line..]) else {
-                return if seen.len() < input.len() { Err(Refusal::ChunkTooLong) } else { Ok(None) };
-            };
-            let end = line + at + 1;
-            if !seen[line..end].ends_with(b"\r\n") {
-                return Err(Refusal::BareLineEnd);
-            }
-            if end - line == 2 {
-                let section = input.split_to(end).freeze();
-                let mut room = [httparse::EMPTY_HEADER; TRAILERS];
-                return match httparse::parse_headers(&section, &mut room) {
-                    Ok(httparse::Status::Complete((length, _))) if length == end => Ok(Some(Trailers(section))),
-                    _ => Err(Refusal::Syntax("a trailer")),
-                };
-            }
-            line = end;
+    fn trailers(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, Refusal> {
+        let found = self.scan.find(input, self.trailer_bytes).map_err(|refusal| match refusal {
+            Refusal::HeadTooLong(_) => Refusal::ChunkTooLong,
+            Refusal::Syntax(_) => TRAILER,
+            other => other,
+        })?;
+        let Some(Scanned { range, fields }) = found else { return Ok(None) };
+        if fields > TRAILERS {
+            return Err(Refusal::ChunkTooLong);
+        }
+        let section = input.split_to(range.end).freeze();
+        if fields == 0 {
+            return Ok(Some(section));
+        }
+        let mut room = [httparse::EMPTY_HEADER; TRAILERS];
+        match httparse::parse_headers(&section, &mut room) {
+            Ok(httparse::Status::Complete((length, _))) if length == section.len() => Ok(Some(section)),
+            _ => Err(TRAILER),
         }
     }
 }
+
+const TRAILER: Refusal = Refusal::Syntax("a trailer");
 
 /// Takes what is there of `left` bytes.
 fn take(input: &mut BytesMut, left: u64) -> Option<(Bytes, u64)> {

@@ -4,14 +4,16 @@ use std::ops::Range;
 
 use memchr::memchr_iter;
 
+use crate::encode::is_token;
 use crate::refusal::Refusal;
 
 /// Empty lines that may stand before a request: a client's mistake that RFC 9112 (2.2) asks to bear, within bounds.
 const EMPTY_LINES: usize = 4;
 
-/// Looks for the end of a head in bytes that arrive bit by bit; each byte is looked at once.
+/// Looks for the end of a head in bytes that arrive bit by bit; each byte is looked at once. The default is for requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HeadScan {
+    section: Section,
     /// Bytes looked at.
     seen: usize,
     /// Where the head begins, behind empty lines.
@@ -20,6 +22,17 @@ pub struct HeadScan {
     line: usize,
     /// Lines with something in them.
     lines: usize,
+}
+
+/// What ends in an empty line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Section {
+    #[default]
+    Request,
+    /// Nothing stands before one: it would be left over from the answer before.
+    Response,
+    /// It may be empty.
+    Trailers,
 }
 
 /// A whole head.
@@ -32,19 +45,37 @@ pub struct Scanned {
 }
 
 impl HeadScan {
+    /// A scan for responses.
+    #[must_use]
+    pub fn for_responses() -> HeadScan {
+        HeadScan { section: Section::Response, ..HeadScan::default() }
+    }
+
+    /// A scan for the section behind the last chunk.
+    pub(crate) fn for_trailers() -> HeadScan {
+        HeadScan { section: Section::Trailers, ..HeadScan::default() }
+    }
+
     /// Looks on; `bytes` begins with those of the call before. A head may be `max` bytes long. When the head is found the scan
     /// is ready for the next one.
     pub fn find(&mut self, bytes: &[u8], max: usize) -> Result<Option<Scanned>, Refusal> {
         let from = self.seen;
         for at in memchr_iter(b'\n', &bytes[from..]) {
             let end = from + at + 1;
+            // In the order in which a dribble would meet them: how the bytes arrive does not change what is wrong with them.
+            if self.line == self.start {
+                self.check_start(bytes)?;
+            }
+            if end - self.start > max {
+                return Err(Refusal::HeadTooLong(max));
+            }
             let Some([.., b'\r', b'\n']) = bytes.get(self.line..end) else { return Err(Refusal::BareLineEnd) };
             let is_empty = end - self.line == 2;
             self.line = end;
             if !is_empty {
                 self.lines += 1;
-            } else if self.lines > 0 {
-                return self.found(end, max).map(Some);
+            } else if self.lines > 0 || self.section == Section::Trailers {
+                return Ok(Some(self.found(end)));
             } else {
                 self.start = end;
                 if end > 2 * EMPTY_LINES {
@@ -53,14 +84,8 @@ impl HeadScan {
             }
         }
         self.seen = bytes.len();
-        // Another protocol (TLS, say) is told at once, and not when its patience ends: it may never send a line's end.
-        match bytes.get(self.start) {
-            Some(first) if !first.is_ascii_alphanumeric() && *first != b'\r' => {
-                Err(Refusal::Syntax("the first line begins with no letter"))
-            }
-            _ if bytes.len() - self.start > max => Err(Refusal::HeadTooLong(max)),
-            _ => Ok(None),
-        }
+        self.check_start(bytes)?;
+        if bytes.len() - self.start > max { Err(Refusal::HeadTooLong(max)) } else { Ok(None) }
     }
 
     /// Whether nothing of a head has arrived yet.
@@ -69,10 +94,24 @@ impl HeadScan {
         self.seen == 0
     }
 
-    fn found(&mut self, end: usize, max: usize) -> Result<Scanned, Refusal> {
-        let scanned = Scanned { range: self.start..end, fields: self.lines - 1 };
-        *self = HeadScan::default();
-        if scanned.range.len() > max { Err(Refusal::HeadTooLong(max)) } else { Ok(scanned) }
+    /// Another protocol (TLS, say) is told at once, and not when its patience ends: it may never send a line's end.
+    fn check_start(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        let is_good = match (self.section, &bytes[self.start..]) {
+            (_, []) => true,
+            (Section::Response, [first, ..]) => *first == b'H',
+            (_, [b'\r'] | [b'\r', b'\n', ..]) => true,
+            (_, [b'\r' | b'\n', ..]) => return Err(Refusal::BareLineEnd),
+            (Section::Request, [first, ..]) => first.is_ascii_alphanumeric(),
+            (Section::Trailers, [first, ..]) => is_token(*first),
+        };
+        if is_good { Ok(()) } else { Err(Refusal::Syntax("the beginning of the first line")) }
+    }
+
+    fn found(&mut self, end: usize) -> Scanned {
+        let fields = if self.section == Section::Trailers { self.lines } else { self.lines - 1 };
+        let scanned = Scanned { range: self.start..end, fields };
+        *self = HeadScan { section: self.section, ..HeadScan::default() };
+        scanned
     }
 }
 
@@ -94,13 +133,24 @@ mod tests {
 
     #[test]
     fn refuses_other_line_ends_and_other_protocols_at_once() {
-        for bytes in [&b"GET / HTTP/1.1\n"[..], b"\n", b"G\r\na: b\n\r\n", b"G\r\n\n", b"G\r\na: b\r\n\n"] {
+        for bytes in
+            [&b"GET / HTTP/1.1\n"[..], b"\n", b"\rG", b"\r\r\n", b"G\r\na: b\n\r\n", b"G\r\n\n", b"G\r\na: b\r\n\n"]
+        {
             assert_eq!(scan(bytes), Err(Refusal::BareLineEnd), "{}", bytes.escape_ascii());
         }
         for bytes in [&b"\x16\x03\x01"[..], b" GET", b"\r\n\0"] {
             assert!(matches!(scan(bytes), Err(Refusal::Syntax(_))), "{}", bytes.escape_ascii());
         }
         assert!(matches!(scan(&b"\r\n".repeat(5)), Err(Refusal::Syntax(_))));
+    }
+
+    #[test]
+    fn before_a_response_stands_nothing() {
+        let scan = |bytes: &[u8]| HeadScan::for_responses().find(bytes, 64);
+        assert_eq!(scan(b"HTTP/1.1 200 OK\r\n\r\n"), Ok(Some(Scanned { range: 0..19, fields: 0 })));
+        for bytes in [&b"\r\nHTTP/1.1 200 OK\r\n\r\n"[..], b"\r", b"\n", b"h", b"200"] {
+            assert!(matches!(scan(bytes), Err(Refusal::Syntax(_))), "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]
