@@ -1,30 +1,8 @@
 //! The sidecar `pillion`: arguments, configuration, exit codes. Everything is built in `app.rs`.
 
-mod admin;
-mod admit;
-mod app;
-mod balance;
-mod call;
-mod cli;
-mod clock;
-mod config;
-mod discovery;
-mod dispatch;
-mod drain;
-mod edge;
-mod error;
-mod ingress;
-mod logging;
-mod metered;
-mod metrics;
-mod record;
-mod route;
-mod tls;
-mod upstream;
-mod worker;
-mod wrapper;
-
 use std::process::ExitCode;
+
+use pillion::{app, cli};
 
 fn main() -> ExitCode {
     match cli::parse() {

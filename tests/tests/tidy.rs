@@ -18,6 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["worker", "wrapper"],
     &["drain"],
     &["app", "cli"],
+    &["lib"],
     &["main"],
 ];
 

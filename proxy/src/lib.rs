@@ -1,0 +1,26 @@
+//! The sidecar as a library, so that what counts instructions (`bench/counts`) reaches its parts. The program is
+//! `main.rs`; no other crate of the product depends on this one, and its interface promises nothing.
+
+mod admin;
+mod admit;
+pub mod app;
+mod balance;
+mod call;
+pub mod cli;
+mod clock;
+mod config;
+mod discovery;
+mod dispatch;
+mod drain;
+mod edge;
+mod error;
+mod ingress;
+mod logging;
+mod metered;
+mod metrics;
+mod record;
+mod route;
+mod tls;
+mod upstream;
+mod worker;
+mod wrapper;
