@@ -88,10 +88,10 @@ impl HeadScan {
         if bytes.len() - self.start > max { Err(Refusal::HeadTooLong(max)) } else { Ok(None) }
     }
 
-    /// Whether nothing of a head has arrived yet.
+    /// Whether nothing of a head has arrived yet: nothing at all, or empty lines.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.seen == 0
+        self.seen == self.start
     }
 
     /// Another protocol (TLS, say) is told at once, and not when its patience ends: it may never send a line's end.
@@ -129,6 +129,12 @@ mod tests {
         assert_eq!(scan(b"\r\n\r\nG\r\na: b\r\n\r\n"), Ok(Some(Scanned { range: 4..15, fields: 1 })));
         assert_eq!(scan(b"GET / HTTP/1.1\r\na: b\r\n"), Ok(None));
         assert_eq!(scan(b""), Ok(None));
+        for (bytes, is_fresh) in
+            [(&b""[..], true), (b"\r", false), (b"\r\n", true), (b"\r\n\r", false), (b"\r\nG", false)]
+        {
+            let mut scan = HeadScan::default();
+            assert_eq!((scan.find(bytes, 64), scan.is_fresh()), (Ok(None), is_fresh), "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

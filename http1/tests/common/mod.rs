@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
 
     pub fn handle_close(mut self) -> Reading {
         let end = self.end.unwrap_or_else(|| match &mut self.body {
-            None if self.input.is_empty() => End::Idle,
+            None if self.scan.is_fresh() => End::Idle,
             None => End::Incomplete,
             Some((body, _)) => match body.handle_close() {
                 Ok(()) => {
