@@ -87,7 +87,7 @@ pub fn cases(text: &'static str) -> Vec<Case> {
     cases
 }
 
-fn unescape(text: &str) -> Vec<u8> {
+pub fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
