@@ -20,6 +20,7 @@ mod rolling;
 mod rotation;
 mod security;
 mod shutdown;
+mod smuggling;
 mod stale;
 mod tool;
 mod wrapper;

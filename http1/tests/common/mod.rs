@@ -133,6 +133,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The messages that have come to their end.
+    pub fn whole(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter().filter(|message| message.is_whole)
+    }
+
+    /// How the connection has ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
     /// One head, or one piece of a body. False: more input is needed.
     fn step(&mut self) -> Result<bool, Refusal> {
         let Some((body, keep_alive)) = &mut self.body else {
