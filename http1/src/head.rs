@@ -133,7 +133,8 @@ pub fn request<T>(head: &[u8], fields: usize, read: impl FnOnce(&RequestHead<'_>
     })
 }
 
-/// Reads a response's head. `to_head`: it answers a HEAD request, so it has no body.
+/// Reads a response's head. `to_head`: it answers a HEAD request, so it has no body. An answer to CONNECT would be a tunnel
+/// (RFC 9110, 9.3.6), which is not told here: a caller that does not want one passes no CONNECT on.
 pub fn response<T>(
     head: &[u8],
     fields: usize,
