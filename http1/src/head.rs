@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use crate::encode::is_token;
 use crate::refusal::Refusal;
 use crate::target::{check_host, check_target};
 
@@ -206,7 +207,11 @@ impl<'a> Said<'a> {
                 10 if field.name.eq_ignore_ascii_case("connection") => {
                     for token in tokens(field.value) {
                         options += 1;
-                        if options > CONNECTION_OPTIONS || is_for_everybody(token) {
+                        // What is no token hides the options beside it from some, hyper among them.
+                        if options > CONNECTION_OPTIONS
+                            || !token.iter().copied().all(is_token)
+                            || is_for_everybody(token)
+                        {
                             return Err(Refusal::Syntax("Connection"));
                         }
                         if token.eq_ignore_ascii_case(b"close") {
