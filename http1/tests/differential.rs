@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use corpus::{Case, cases};
 use fuzzing::common::{Side, read};
 use generate::nearly;
-use other::{Difference, Other, compare, read_by_hyper};
+use other::{Difference, Other, compare, first_answer_by_hyper, is_same, read_by_hyper};
 use proptest::prelude::*;
 
 const README: &str = include_str!("../README.md");
@@ -91,6 +91,22 @@ fn the_readme_lists_what_is_refused_and_others_take() {
         .map(|row| (row[0].trim_matches('`'), row[1].split(", ").collect()))
         .collect();
     assert_eq!(listed, found, "the README's list, and what was found");
+}
+
+/// The first answer of each case, by hyper's client.
+#[test]
+fn hyper_reads_the_responses_that_are_taken_here_in_the_same_way() {
+    let mut compared = 0;
+    for case in cases(corpus::RESPONSES) {
+        let ours = read(Side::Responses(&case.methods), &case.bytes, &[usize::MAX]);
+        // What comes before the answer hyper keeps to itself.
+        let answer = ours.messages.iter().find(|message| !message.start.starts_with("10"));
+        let Some(ours) = answer.filter(|answer| answer.is_whole) else { continue };
+        let theirs = first_answer_by_hyper(case.methods.first().unwrap_or(&"GET"), &case.bytes);
+        assert!(theirs.as_ref().is_some_and(|theirs| is_same(ours, theirs)), "{}: {ours:?}, {theirs:?}", case.name);
+        compared += 1;
+    }
+    assert!(compared >= 20, "{compared} answers compared");
 }
 
 proptest! {

@@ -35,11 +35,15 @@ pub enum OtherEnd {
 
 /// Reads them with a real hyper server that answers each request when it is whole.
 pub fn read_by_hyper(bytes: &[u8]) -> Other {
+    block_on(serve(bytes))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     }
-    RUNTIME.with(|runtime| runtime.block_on(serve(bytes)))
+    RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
 async fn serve(bytes: &[u8]) -> Other {
@@ -188,7 +192,7 @@ pub fn compare(ours: &Reading, theirs: &Other) -> Difference {
     }
 }
 
-fn is_same(we: &Message, they: &Message) -> bool {
+pub fn is_same(we: &Message, they: &Message) -> bool {
     let sorted = |fields: &Fields| {
         let mut fields = fields.clone();
         // h11 writes codings in small letters.
@@ -239,4 +243,40 @@ pub fn check_against_hyper(bytes: &[u8]) {
 /// Marks that RFC 3986 has not, and hyper's `Uri` takes in a path or in a query or in neither.
 fn has_odd_marks(start: &str) -> bool {
     start.contains(['<', '>', '`', '"'])
+}
+
+/// The first answer to `method` that a real hyper client reads from `bytes`, if it takes it.
+pub fn first_answer_by_hyper(method: &str, bytes: &[u8]) -> Option<Message> {
+    block_on(async {
+        let (client, mut server) = tokio::io::duplex(1 << 20);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(client)).await.ok()?;
+        let request = Request::builder().method(method).uri("/").header("host", "a").body(Empty::new()).ok()?;
+        let serve = async {
+            let mut request = [0; 256];
+            let _ = server.read(&mut request).await;
+            let _ = server.write_all(bytes).await;
+            drop(server);
+        };
+        let ask = async {
+            let (head, mut body) = sender.send_request(request).await.ok()?.into_parts();
+            let mut message = Message {
+                start: head.status.as_u16().to_string(),
+                fields: fields(&head.headers),
+                body: Vec::new(),
+                trailers: Vec::new(),
+                is_whole: false,
+            };
+            while let Some(frame) = body.frame().await {
+                match frame.ok()?.into_data() {
+                    Ok(data) => message.body.extend_from_slice(&data),
+                    Err(frame) => message.trailers = fields(frame.trailers_ref().expect("data or trailers")),
+                }
+            }
+            message.is_whole = true;
+            Some(message)
+        };
+        let (answer, (), _) = tokio::join!(ask, serve, connection.with_upgrades());
+        answer
+    })
 }
