@@ -28,8 +28,8 @@ enum Port {
 fn is_absolute(target: &str) -> bool {
     let Some((scheme, rest)) = target.split_once("://") else { return false };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    // No other scheme's resources are asked for over HTTP here.
+    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
         && is_authority(authority.as_bytes(), Port::Optional)
 }
 
@@ -81,6 +81,7 @@ mod tests {
             ("GET", "http:/a", false),
             ("GET", "http:///a", false),
             ("GET", "1http://a/", false),
+            ("GET", "ftp://a/", false),
             ("GET", "://a/", false),
             ("GET", "http://user@a/", false),
             ("GET", "http://a:b/", false),
