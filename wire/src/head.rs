@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::dictionary::{Decoder, Dynamic, Encoder, put_static_field};
 use crate::frame::{Reader, Violation, put_varint};
 use crate::headers::Headers;
-use crate::limits::{FIELD_OVERHEAD_BYTES, HEAD_FIELDS, HEAD_SLACK_BYTES};
+use crate::limits::{FIELD_OVERHEAD_BYTES, HEAD_FIELDS, HEAD_ROOM_BYTES, HEAD_SLACK_BYTES};
 
 /// What kind of exchange a REQUEST opens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -143,7 +143,7 @@ impl RequestHead {
         let service = dictionary.value(reader, SERVICE, &mut left)?;
         let method = dictionary.value(reader, METHOD, &mut left)?;
         let path = dictionary.value(reader, PATH, &mut left)?;
-        let headers = dictionary.fields(reader, left, Dynamic::Allowed)?;
+        let headers = dictionary.fields(reader, left, Dynamic::Allowed, HEAD_ROOM_BYTES)?;
         Ok(Self { kind, timeout, attempt, priority, trace, call_id, service, method, path, headers })
     }
 }
@@ -158,7 +158,7 @@ impl ResponseHead {
     /// Leaves the reader at the inline body. `max`: bytes of decoded text.
     pub(crate) fn decode(reader: &mut Reader<'_>, dictionary: &mut Decoder, max: usize) -> Result<Self, Violation> {
         let status = reader.u16()?;
-        Ok(Self { status, headers: dictionary.fields(reader, max, Dynamic::Allowed)? })
+        Ok(Self { status, headers: dictionary.fields(reader, max, Dynamic::Allowed, 0)? })
     }
 }
 

@@ -1,25 +1,29 @@
-//! A list of header fields in two allocations: all text in one buffer, and one small record a field.
+//! A list of header fields in one allocation.
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Header fields in their order, names in lower case. Equality looks at the fields, not at the layout.
-#[derive(Clone, Default)]
+/// Header fields in their order, names in lower case.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Headers {
-    text: Vec<u8>,
-    fields: Vec<Field>,
+    /// The fields, one behind the other: a [`Prefix`], the name, the value.
+    buffer: Vec<u8>,
+    fields: usize,
 }
 
-/// Where a field lies in the text: the value follows the name at once.
+/// What stands before each field: the length of its name, whose highest bit says 'sensitive', and that of its value.
 #[derive(Clone, Copy)]
-struct Field {
-    start: u32,
-    name: u32,
-    value: u32,
+struct Prefix {
+    name: usize,
+    value: usize,
     sensitive: bool,
 }
+
+const PREFIX_BYTES: usize = 8;
+const SENSITIVE: u32 = 1 << 31;
 
 /// Where the name and the value of a field lie in the text of [`Headers::into_parts`].
 pub type FieldRange = (Range<usize>, Range<usize>);
@@ -43,13 +47,13 @@ pub fn is_sensitive(name: &[u8]) -> bool {
 impl Headers {
     #[must_use]
     pub const fn new() -> Self {
-        Self { text: Vec::new(), fields: Vec::new() }
+        Self { buffer: Vec::new(), fields: 0 }
     }
 
     /// Room for `fields` fields with `text` bytes of names and values together.
     #[must_use]
     pub fn with_capacity(text: usize, fields: usize) -> Self {
-        Self { text: Vec::with_capacity(text), fields: Vec::with_capacity(fields) }
+        Self { buffer: Vec::with_capacity(text + fields * PREFIX_BYTES), fields: 0 }
     }
 
     /// Adds a field. `name` must be in lower case. authorization, proxy-authorization, cookie and set-cookie are marked sensitive.
@@ -62,23 +66,26 @@ impl Headers {
         self.add(name, value, true);
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
         // The peer ends the connection over it.
         debug_assert!(!name.iter().any(u8::is_ascii_uppercase), "a field name with an upper-case letter");
-        let start = self.text.len();
-        // A list past 4 GiB cannot be met: every way in is bounded by HEAD_BYTES long before.
-        assert!(start + name.len() + value.len() <= u32::MAX as usize, "header list over 4 GiB");
-        self.text.extend_from_slice(name);
-        self.text.extend_from_slice(value);
-        self.fields.push(Field { start: start as u32, name: name.len() as u32, value: value.len() as u32, sensitive });
+        let prefix = Prefix { name: name.len(), value: value.len(), sensitive }.encode();
+        self.buffer.reserve(PREFIX_BYTES + name.len() + value.len());
+        self.buffer.extend_from_slice(&prefix);
+        self.buffer.extend_from_slice(name);
+        self.buffer.extend_from_slice(value);
+        self.fields += 1;
     }
 
     /// A field that no dictionary needs to be kept from, name and value in one piece.
+    #[inline]
     pub(crate) fn add_text(&mut self, text: &[u8], name: usize) {
-        let start = self.text.len();
-        self.text.extend_from_slice(text);
-        let value = (text.len() - name) as u32;
-        self.fields.push(Field { start: start as u32, name: name as u32, value, sensitive: false });
+        let prefix = Prefix { name, value: text.len() - name, sensitive: false }.encode();
+        self.buffer.reserve(PREFIX_BYTES + text.len());
+        self.buffer.extend_from_slice(&prefix);
+        self.buffer.extend_from_slice(text);
+        self.fields += 1;
     }
 
     /// The first value of that name.
@@ -99,15 +106,27 @@ impl Headers {
 
     /// Takes out all fields of that name and says how many there were.
     pub fn remove(&mut self, name: &[u8]) -> usize {
-        let before = self.fields.len();
+        let before = self.fields;
         self.retain(|header| header.name != name);
-        before - self.fields.len()
+        before - self.fields
     }
 
     /// Keeps the fields for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Header<'_>) -> bool) {
-        let text = &self.text;
-        self.fields.retain(|field| keep(field.of(text)));
+        let (mut read, mut kept) = (0, 0);
+        while let Some((header, bytes)) = Header::split_off(&self.buffer[read..]) {
+            if !keep(header) {
+                self.fields -= 1;
+            } else {
+                // Nothing moves before the first gap.
+                if kept < read {
+                    self.buffer.copy_within(read..read + bytes, kept);
+                }
+                kept += bytes;
+            }
+            read += bytes;
+        }
+        self.buffer.truncate(kept);
     }
 
     /// Replaces all fields of that name by this one, at the end of the list.
@@ -117,64 +136,108 @@ impl Headers {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Header<'_>> + Clone {
-        self.fields.iter().map(|field| field.of(&self.text))
+        Iter { rest: &self.buffer, left: self.fields }
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.fields.len()
+        self.fields
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.fields == 0
     }
 
     /// Bytes of all names and values together.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
-        self.fields.iter().map(|field| field.name as usize + field.value as usize).sum()
+        self.buffer.len() - self.fields * PREFIX_BYTES
     }
 
     /// What the list takes, in bytes.
     pub(crate) fn memory(&self) -> usize {
-        self.text.len() + self.fields.len() * size_of::<Field>()
+        self.buffer.capacity()
+    }
+
+    /// A copy with room for `spare` bytes more and no others.
+    pub(crate) fn copy_with_room(&self, spare: usize) -> Self {
+        let mut buffer = Vec::with_capacity(self.buffer.len() + spare);
+        buffer.extend_from_slice(&self.buffer);
+        Self { buffer, fields: self.fields }
     }
 
     /// Empties the list and keeps its memory.
     pub fn clear(&mut self) {
-        self.text.clear();
-        self.fields.clear();
+        self.buffer.clear();
+        self.fields = 0;
     }
 
     /// The text buffer and, for each field, where its name and its value lie: for a consumer that builds its values with `Bytes::slice`.
     #[must_use]
     pub fn into_parts(self) -> (Bytes, Vec<FieldRange>) {
-        let ranges = self.fields.iter().map(Field::ranges).collect();
-        (Bytes::from(self.text), ranges)
+        let mut end = 0;
+        let ranges = self.iter().map(|header| {
+            let name = end + PREFIX_BYTES..end + PREFIX_BYTES + header.name.len();
+            end = name.end + header.value.len();
+            (name.clone(), name.end..end)
+        });
+        let ranges = ranges.collect();
+        (Bytes::from(self.buffer), ranges)
     }
 }
 
-impl Field {
-    fn ranges(&self) -> FieldRange {
-        let start = self.start as usize;
-        let middle = start + self.name as usize;
-        (start..middle, middle..middle + self.value as usize)
+impl Prefix {
+    fn encode(self) -> [u8; PREFIX_BYTES] {
+        // Every way in is bounded by HEAD_BYTES long before.
+        assert!(self.name < SENSITIVE as usize && self.value <= u32::MAX as usize, "a field over 2 GiB");
+        let name = self.name as u32 | if self.sensitive { SENSITIVE } else { 0 };
+        (u64::from(name) << 32 | self.value as u64).to_be_bytes()
     }
 
-    fn of<'a>(&self, text: &'a [u8]) -> Header<'a> {
-        let (name, value) = self.ranges();
-        Header { name: &text[name], value: &text[value], sensitive: self.sensitive }
-    }
-}
-
-impl PartialEq for Headers {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
+    fn decode(bytes: [u8; PREFIX_BYTES]) -> Self {
+        let both = u64::from_be_bytes(bytes);
+        let name = (both >> 32) as u32;
+        Self { name: (name & !SENSITIVE) as usize, value: both as u32 as usize, sensitive: name & SENSITIVE != 0 }
     }
 }
 
-impl Eq for Headers {}
+#[derive(Clone)]
+struct Iter<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Header<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Header<'a>> {
+        let (header, bytes) = Header::split_off(self.rest)?;
+        self.rest = &self.rest[bytes..];
+        self.left -= 1;
+        Some(header)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+impl FusedIterator for Iter<'_> {}
+
+impl<'a> Header<'a> {
+    /// The first field of a buffer, and how many bytes it takes there.
+    #[inline]
+    fn split_off(buffer: &'a [u8]) -> Option<(Self, usize)> {
+        let (prefix, text) = buffer.split_first_chunk()?;
+        let Prefix { name, value, sensitive } = Prefix::decode(*prefix);
+        let (name, rest) = text.split_at(name);
+        let header = Header { name, value: &rest[..value], sensitive };
+        Some((header, PREFIX_BYTES + name.len() + value))
+    }
+}
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -237,15 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn equality_ignores_layout() {
-        let mut holes = Headers::new();
-        holes.push(b"x", b"y");
-        holes.push(b"a", b"b");
-        holes.remove(b"x");
-        let plain: Headers = [(&b"a"[..], &b"b"[..])].into_iter().collect();
-        assert_eq!(holes, plain);
-        let (text, parts) = holes.into_parts();
-        let (name, value) = parts[0].clone();
-        assert_eq!((&text[name], &text[value]), (&b"a"[..], &b"b"[..]));
+    fn what_is_taken_out_leaves_no_trace() {
+        let mut thinned: Headers =
+            [(&b"x"[..], &b"y"[..]), (b"a", b"b"), (b"x", b""), (b"cd", b"")].into_iter().collect();
+        assert_eq!(thinned.remove(b"x"), 2);
+        let plain: Headers = [(&b"a"[..], &b"b"[..]), (b"cd", b"")].into_iter().collect();
+        assert_eq!(thinned, plain);
+        assert_eq!(thinned.iter().len(), 2);
+        let (text, parts) = thinned.into_parts();
+        let parts: Vec<_> = parts.into_iter().map(|(name, value)| (&text[name], &text[value])).collect();
+        assert_eq!(parts, [(&b"a"[..], &b"b"[..]), (b"cd", b"")]);
     }
 }

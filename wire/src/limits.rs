@@ -35,6 +35,10 @@ pub const HEAD_BYTES: usize = 69_632;
 /// request ID. What an app may send is the rest, so that one limit holds on every leg.
 pub const HEAD_OWN_BYTES: usize = 4_096;
 
+/// Room that a decoded request has for what the callee's sidecar adds (who calls, what time is left, the trace), so that it
+/// need not be moved.
+pub const HEAD_ROOM_BYTES: usize = 256;
+
 /// Fields in one head or trailer block.
 pub const HEAD_FIELDS: usize = 256;
 

@@ -208,7 +208,7 @@ impl Connection {
         if !end {
             return Err("TRAILERS without END".into());
         }
-        let trailers = self.decoder.fields(&mut payload, self.config.max_head_bytes, Dynamic::Forbidden)?;
+        let trailers = self.decoder.fields(&mut payload, self.config.max_head_bytes, Dynamic::Forbidden, 0)?;
         payload.end()?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(self.late(id)?) };
         match stream.recv {

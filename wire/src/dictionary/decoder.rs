@@ -15,13 +15,16 @@ pub(crate) enum Dynamic {
     Forbidden,
 }
 
+/// The largest buffer for fields that is kept from one head to the next.
+const KEPT_BYTES: usize = 4_096;
+
 /// What the peer told us to remember.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     slots: Vec<Option<Entry>>,
     bytes: usize,
     limit: usize,
-    /// Fields are gathered here and leave in allocations of their exact size.
+    /// Fields are gathered here and leave in one allocation of their size.
     scratch: Headers,
 }
 
@@ -85,12 +88,13 @@ impl Decoder {
         }
     }
 
-    /// The number of fields, then the fields. `left`: text bytes that they may have together.
+    /// The number of fields, then the fields. `left`: text bytes that they may have together. `spare`: bytes that will be added.
     pub(crate) fn fields(
         &mut self,
         reader: &mut Reader<'_>,
         mut left: usize,
         dynamic: Dynamic,
+        spare: usize,
     ) -> Result<Headers, Violation> {
         const LARGE: Violation = "head too large";
         let count = reader.varint()? as usize;
@@ -129,9 +133,12 @@ impl Decoder {
                 }
             }
         }
-        let exact = headers.clone();
-        self.scratch = headers;
-        Ok(exact)
+        let copy = headers.copy_with_room(spare);
+        // An idle connection keeps no large buffer.
+        if headers.memory() <= KEPT_BYTES {
+            self.scratch = headers;
+        }
+        Ok(copy)
     }
 
     /// Reads up to the next field, obeying instructions on the way.
