@@ -74,6 +74,8 @@ pub(crate) struct FrameHeader {
 /// Why a frame is refused: the text goes into GOODBYE.
 pub(crate) type Violation = &'static str;
 
+pub(crate) const TOO_LARGE: Violation = "frame too large";
+
 impl FrameHeader {
     /// `None`: fewer bytes than a header.
     #[inline]
@@ -109,15 +111,18 @@ impl FrameHeader {
     }
 }
 
+/// Writes the header of a frame with a payload of `length` bytes.
+#[inline]
+pub(crate) fn put_header(out: &mut Vec<u8>, kind: FrameType, flags: u8, id: u64, length: usize) {
+    let first = (length as u64) << 32 | u64::from(kind.code()) << 24 | u64::from(flags) << 16;
+    out.extend_from_slice((u128::from(first) << 64 | u128::from(id)).to_be_bytes().as_slice());
+}
+
 /// Writes a header whose length is filled in by [`finish`]; gives the place.
 #[inline]
 pub(crate) fn begin(out: &mut Vec<u8>, kind: FrameType, flags: u8, id: u64) -> usize {
     let at = out.len();
-    let mut header = [0; FRAME_HEADER_BYTES];
-    header[4] = kind.code();
-    header[5] = flags;
-    header[8..].copy_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(&header);
+    put_header(out, kind, flags, id, 0);
     at
 }
 

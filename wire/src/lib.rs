@@ -9,11 +9,13 @@ mod frame;
 mod head;
 mod headers;
 pub mod limits;
+mod transmit;
 mod types;
 
 pub use connection::{Audit, Connection};
 pub use head::{Kind, RequestHead, ResponseHead, TraceContext};
 pub use headers::{FieldRange, Header, Headers, is_sensitive};
+pub use transmit::{Pieces, Transmit};
 pub use types::{
     Cancel, CloseReason, Config, ErrorInfo, Event, Executed, GoodbyeCode, Hello, Load, Nack, NackReason, OpenError,
     Origin, RequestId, SendError, Side, Token,

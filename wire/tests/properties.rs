@@ -121,9 +121,11 @@ proptest! {
         pair.client.cancel(last, Cancel::Overload);
         let mut bytes = Vec::new();
         while pair.client.poll_transmit(pair.now, &mut bytes, limits::FLUSH_BYTES) {}
-        let whole = received(&bytes, &[bytes.len()]);
-        prop_assert_eq!(&received(&bytes, &cuts), &whole);
-        prop_assert_eq!(&received(&bytes, &[1]), &whole);
+        let whole = received(&bytes, &[bytes.len()], false);
+        for slices in [false, true] {
+            prop_assert_eq!(&received(&bytes, &cuts, slices), &whole);
+            prop_assert_eq!(&received(&bytes, &[1], slices), &whole);
+        }
     }
 
     /// Bytes that nobody meant: no panic, and the accounts stay in order.
@@ -189,7 +191,7 @@ proptest! {
 }
 
 /// What a server makes of these bytes in pieces of these lengths: its events, DATA of one stream joined, and its accounts.
-fn received(bytes: &[u8], cuts: &[usize]) -> (String, Audit) {
+fn received(bytes: &[u8], cuts: &[usize], slices: bool) -> (String, Audit) {
     let mut pair = Pair::new();
     let mut input = BytesMut::new();
     let mut seen: Vec<String> = Vec::new();
@@ -198,8 +200,12 @@ fn received(bytes: &[u8], cuts: &[usize]) -> (String, Audit) {
     while !rest.is_empty() {
         let (part, left) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
         rest = left;
-        input.extend_from_slice(part);
-        pair.server.handle_input(pair.now, &mut input);
+        if slices {
+            pair.server.handle_slice(pair.now, part);
+        } else {
+            input.extend_from_slice(part);
+            pair.server.handle_input(pair.now, &mut input);
+        }
     }
     assert!(input.is_empty());
     seen.extend(std::iter::from_fn(|| pair.server.poll_event()).map(|event| format!("{event:?}")));

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use wire::Pieces;
 
 /// Bytes that TLS may hold encrypted and unsent: one flush bound and the records' overhead.
 const TLS_BUFFER_BYTES: usize = wire::limits::FLUSH_BYTES * 2;
@@ -75,15 +76,18 @@ impl Transport {
         Poll::Ready(Ok(count))
     }
 
-    /// Takes `frames` for sending. Call it only when [`Transport::poll_flush`] is ready: then all of it is taken.
-    pub fn queue(&mut self, frames: &[u8]) -> io::Result<()> {
-        match self.tls.as_deref_mut() {
-            Some(tls) => tls.writer().write_all(frames),
-            None => {
-                self.plain.extend_from_slice(frames);
-                Ok(())
-            }
-        }
+    /// Takes `pieces` for sending. Call it only when [`Transport::poll_flush`] is ready: then all of it is taken.
+    pub fn queue(&mut self, pieces: &Pieces) -> io::Result<()> {
+        let Some(tls) = self.tls.as_deref_mut() else {
+            pieces.slices().for_each(|slice| self.plain.extend_from_slice(slice));
+            return Ok(());
+        };
+        // Each byte is copied once, into the record that it is encrypted in; records are filled across slices.
+        let taken = match pieces.whole() {
+            Some(frames) => tls.writer().write(frames)?,
+            None => tls.writer().write_vectored(&pieces.slices().map(IoSlice::new).collect::<Vec<_>>())?,
+        };
+        if taken == pieces.bytes() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
     /// Hands what is queued to the socket: the bytes written, and `Ready` once all of it went.

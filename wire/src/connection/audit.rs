@@ -1,7 +1,7 @@
 //! The accounts of a connection, held against each other: for tests, simulation and fuzzing.
 
 use super::streams::{RecvState, SendState, Wait};
-use crate::limits::SMALL_PARTS;
+use crate::limits::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES, SMALL_PARTS};
 
 use super::{Connection, Phase};
 
@@ -70,6 +70,10 @@ impl Connection {
         assert_eq!((self.budget.queued(), self.budget.trailers()), (bodies, trailers));
         assert!(bodies <= self.config.send_budget);
         self.budget.audit(lined, called);
+        assert!(
+            self.partial.len() < FRAME_HEADER_BYTES + FRAME_PAYLOAD_BYTES,
+            "more than an incomplete frame was kept"
+        );
         Audit {
             in_flight: self.bulk.in_flight(),
             unreturned: self.inbound.unreturned,

@@ -6,15 +6,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::Buf;
-
 use super::Connection;
 use super::streams::{SendState, Stream};
-use crate::frame::{END, FrameType, begin, finish};
+use crate::frame::{END, FrameType, put_header};
 use crate::limits::{
     BULK_ALONE_BYTES, DATA_CHUNK_BYTES, FLIGHT_BULK_BYTES, FLIGHT_SMALL_BYTES, FRAME_HEADER_BYTES, INLINE_BODY_BYTES,
     QUANTUM_BYTES,
 };
+use crate::transmit::sealed::Transmit;
 
 #[derive(Debug)]
 pub(super) struct Bulk {
@@ -159,9 +158,9 @@ enum Turn {
 
 impl Connection {
     /// Adds DATA and TRAILERS to `out` until it holds about `limit` bytes.
-    pub(super) fn transmit_bulk(&mut self, out: &mut Vec<u8>, limit: usize) {
+    pub(super) fn transmit_bulk(&mut self, out: &mut impl Transmit, limit: usize) {
         self.transmit_ends(out, limit);
-        while out.len() < limit && self.bulk.wants_flight() {
+        while out.bytes() < limit && self.bulk.wants_flight() {
             let from_fresh = !self.bulk.fresh.is_empty();
             let list = if from_fresh { &self.bulk.fresh } else { &self.bulk.turns };
             let Some(&id) = list.front() else { return };
@@ -198,8 +197,8 @@ impl Connection {
     }
 
     /// The ends of streams whose bodies are all sent, also while other bodies wait for flight.
-    fn transmit_ends(&mut self, out: &mut Vec<u8>, limit: usize) {
-        while out.len() < limit
+    fn transmit_ends(&mut self, out: &mut impl Transmit, limit: usize) {
+        while out.bytes() < limit
             && let Some(id) = self.bulk.ends.pop_front()
         {
             let Some(stream) = self.streams.get_mut(&id) else {
@@ -209,7 +208,7 @@ impl Connection {
             stream.ending = false;
             if stream.at_end() {
                 let before = stream.waiting();
-                put_end(id, stream, out);
+                put_end(id, stream, out.frames());
                 self.budget.sent(before, stream);
                 self.after_sending(id);
             }
@@ -235,11 +234,11 @@ impl Bulk {
     }
 }
 
-fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut Vec<u8>, limit: usize) -> Turn {
+fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut impl Transmit, limit: usize) -> Turn {
     loop {
         if stream.at_end() {
             // Behind its body at once: a few bytes beyond the turn keep it from waiting for another.
-            put_end(id, stream, out);
+            put_end(id, stream, out.frames());
         }
         if !stream.sendable() {
             return Turn::Idle;
@@ -248,10 +247,9 @@ fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut Vec<u8>, l
             stream.deficit += QUANTUM_BYTES as isize;
             return Turn::Spent;
         }
-        if out.len() >= limit {
+        if out.bytes() >= limit {
             return Turn::Full;
         }
-        let before = out.len();
         let credit = usize::try_from(stream.credit).unwrap_or(usize::MAX);
         let bytes = stream.queued.min(DATA_CHUNK_BYTES).min(credit);
         if bulk.flight_room() < bytes as u64 {
@@ -266,27 +264,22 @@ fn take_turn(bulk: &mut Bulk, id: u64, stream: &mut Stream, out: &mut Vec<u8>, l
         // The tail of a burst is bulk like what went before it.
         let lone = std::mem::take(&mut stream.first) && last && !end;
         bulk.sent(bytes, lone && bytes <= INLINE_BODY_BYTES);
-        stream.deficit -= (out.len() - before) as isize;
+        stream.deficit -= (FRAME_HEADER_BYTES + bytes) as isize;
     }
 }
 
-fn put_data(id: u64, stream: &mut Stream, bytes: usize, end: bool, out: &mut Vec<u8>) {
-    out.reserve(FRAME_HEADER_BYTES + bytes);
-    let at = begin(out, FrameType::Data, if end { END } else { 0 }, id);
+fn put_data(id: u64, stream: &mut Stream, bytes: usize, end: bool, out: &mut impl Transmit) {
+    put_header(out.frames(), FrameType::Data, if end { END } else { 0 }, id, bytes);
     let mut left = bytes;
     while left > 0
-        && let Some(front) = stream.queue.front_mut()
+        && let Some(mut part) = stream.queue.pop_front()
     {
-        let part = left.min(front.len());
-        out.extend_from_slice(&front[..part]);
-        left -= part;
-        if part == front.len() {
-            stream.queue.pop_front();
-        } else {
-            front.advance(part);
+        if part.len() > left {
+            stream.queue.push_front(part.split_off(left));
         }
+        left -= part.len();
+        out.body(part);
     }
-    finish(out, at);
     stream.queued -= bytes;
     stream.credit -= bytes as u64;
     if end {
@@ -298,8 +291,8 @@ fn put_data(id: u64, stream: &mut Stream, bytes: usize, end: bool, out: &mut Vec
 fn put_end(id: u64, stream: &mut Stream, out: &mut Vec<u8>) {
     let trailers = stream.trailers.take();
     let kind = if trailers.is_some() { FrameType::Trailers } else { FrameType::Data };
-    let at = begin(out, kind, END, id);
-    out.extend_from_slice(trailers.as_deref().unwrap_or_default());
-    finish(out, at);
+    let block = trailers.as_deref().unwrap_or_default();
+    put_header(out, kind, END, id, block.len());
+    out.extend_from_slice(block);
     stream.send = SendState::Ended;
 }

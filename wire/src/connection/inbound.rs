@@ -5,13 +5,13 @@
 //! nobody reads hold the whole budget, the connection's credit waits for the app too, so the budget holds whatever the
 //! number of streams; heads and inline bodies go on.
 
-use crate::limits::{FLIGHT_RETURN_BYTES, INLINE_BODY_BYTES};
+use crate::limits::{DATA_FRAME_BYTES, FLIGHT_RETURN_BYTES, INLINE_BODY_BYTES};
 use crate::{Config, Event, RequestId};
 
 use super::hello::announced_flight;
 use super::streams::{RecvState, Stream};
 use super::{Connection, Phase};
-use crate::frame::{FrameType, Violation};
+use crate::frame::{FrameType, TOO_LARGE, Violation};
 
 #[derive(Debug)]
 pub(super) struct Inbound {
@@ -140,6 +140,9 @@ impl Connection {
 
     /// The body bytes of one DATA frame.
     pub(super) fn on_data(&mut self, id: u64, data: bytes::Bytes, end: bool) -> Result<(), Violation> {
+        if data.len() > DATA_FRAME_BYTES {
+            return Err(TOO_LARGE);
+        }
         if data.is_empty() && !end {
             return Err("empty DATA without END");
         }

@@ -18,6 +18,8 @@ mod streams;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use crate::dictionary::{Decoder, Encoder};
 use crate::frame::FrameType;
 use crate::limits::REASON_TEXT_BYTES;
@@ -77,7 +79,9 @@ pub struct Connection {
     /// Only calls up to this are answered, by our own word or by the peer's.
     drained_at: Option<u64>,
     peer_draining: bool,
-    /// Input that was left in the buffer by the last call: an incomplete frame.
+    /// The beginning of a frame that [`Self::handle_slice`] waits for the rest of.
+    partial: BytesMut,
+    /// The same, in the buffer of [`Self::handle_input`]: how many bytes of it.
     leftover: usize,
     late_frames: u64,
 }
@@ -107,6 +111,7 @@ impl Connection {
             draining: false,
             drained_at: None,
             peer_draining: false,
+            partial: BytesMut::new(),
             leftover: 0,
             late_frames: 0,
             config,

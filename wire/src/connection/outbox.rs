@@ -1,6 +1,6 @@
 //! The frames that go ahead of all bulk: control frames and heads, in one buffer, in the order in which they were encoded.
 
-use crate::frame::{FrameHeader, FrameType, begin, finish};
+use crate::frame::{FrameHeader, FrameType, put_header};
 use crate::limits::FRAME_HEADER_BYTES;
 
 /// A buffer of a driver that grew with bulk is not taken over for the sake of a few bytes.
@@ -98,9 +98,8 @@ impl Outbox {
 
 /// Adds one frame with a payload of fixed parts.
 pub(super) fn put_frame(out: &mut Vec<u8>, kind: FrameType, flags: u8, id: u64, parts: &[&[u8]]) {
-    let at = begin(out, kind, flags, id);
+    put_header(out, kind, flags, id, parts.iter().map(|part| part.len()).sum());
     for part in parts {
         out.extend_from_slice(part);
     }
-    finish(out, at);
 }

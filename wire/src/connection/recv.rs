@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::dictionary::{Dynamic, Encoder};
-use crate::frame::{END, EXT, FrameHeader, FrameType, KEEP, Reader, Violation};
+use crate::frame::{END, EXT, FrameHeader, FrameType, KEEP, Reader, TOO_LARGE, Violation};
 use crate::limits::{
     COPY_BELOW_BYTES, CREDIT_CEILING_BYTES, DATA_FRAME_BYTES, EXTENSION_BYTES, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES,
     HELLO_BYTES, INLINE_BODY_BYTES, QUICK_CANCEL, REASON_TEXT_BYTES, SMALL_QUEUE_CEILING_BYTES, UNACCEPTED_BYTES,
@@ -34,8 +34,22 @@ impl From<Violation> for Fault {
 }
 
 impl Connection {
-    /// Bytes from the transport. Complete frames are split off `input`, large DATA payloads without a copy; an incomplete frame stays
-    /// in `input` for the next call.
+    /// Bytes from the transport, which the driver may use anew afterwards: body bytes are copied out of them, once, and of a frame that
+    /// is cut at their end what came of it is kept.
+    pub fn handle_slice(&mut self, now: Instant, mut bytes: &[u8]) {
+        if self.phase == Phase::Closed || bytes.is_empty() {
+            return;
+        }
+        self.liveness.heard(now);
+        let done = self.complete(now, &mut bytes).and_then(|()| self.whole_frames(now, &mut bytes));
+        self.after_input(done);
+        if self.phase != Phase::Closed {
+            self.partial.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bytes from the transport in a buffer that is given away piece by piece: complete frames are split off `input`, large DATA payloads
+    /// without a copy; an incomplete frame stays in `input` for the next call. A driver uses this or [`Self::handle_slice`], not both.
     pub fn handle_input(&mut self, now: Instant, input: &mut BytesMut) {
         if self.phase == Phase::Closed {
             input.clear();
@@ -45,59 +59,76 @@ impl Connection {
             return;
         }
         self.liveness.heard(now);
-        match self.frames(now, input) {
-            Ok(()) if self.phase != Phase::Closed => self.leftover = input.len(),
-            Ok(()) => input.clear(),
-            Err(fault) => {
-                input.clear();
-                self.close(match fault {
-                    Fault::Protocol(violation) => CloseReason::Protocol(violation),
-                    Fault::Flood => CloseReason::Flood,
-                    Fault::Version => CloseReason::Version,
-                });
-            }
+        let done = self.split_frames(now, input);
+        self.after_input(done);
+        if self.phase == Phase::Closed {
+            input.clear();
+        }
+        self.leftover = input.len();
+    }
+
+    fn after_input(&mut self, done: Result<(), Fault>) {
+        if let Err(fault) = done {
+            self.close(match fault {
+                Fault::Protocol(violation) => CloseReason::Protocol(violation),
+                Fault::Flood => CloseReason::Flood,
+                Fault::Version => CloseReason::Version,
+            });
         }
     }
 
-    fn frames(&mut self, now: Instant, input: &mut BytesMut) -> Result<(), Fault> {
+    /// Completes the frame that the last bytes ended in, taking from `bytes` no more than it needs.
+    fn complete(&mut self, now: Instant, bytes: &mut &[u8]) -> Result<(), Fault> {
+        if self.partial.is_empty() {
+            return Ok(());
+        }
+        let mut partial = std::mem::take(&mut self.partial);
+        // First its header, then the rest.
+        while !partial.is_empty() && !bytes.is_empty() {
+            let length = match FrameHeader::parse(&partial) {
+                Some(header) => FRAME_HEADER_BYTES + header.length,
+                None => FRAME_HEADER_BYTES,
+            };
+            let (part, rest) = bytes.split_at(bytes.len().min(length - partial.len()));
+            partial.reserve(length - partial.len());
+            partial.extend_from_slice(part);
+            *bytes = rest;
+            self.split_frames(now, &mut partial)?;
+        }
+        if !partial.is_empty() {
+            self.partial = partial;
+        }
+        Ok(())
+    }
+
+    /// Takes the complete frames at the beginning of `bytes`.
+    fn whole_frames(&mut self, now: Instant, bytes: &mut &[u8]) -> Result<(), Fault> {
+        while self.phase != Phase::Closed
+            && let Some((header, kind, length)) = next_frame(self.phase, bytes)?
+        {
+            let (frame, rest) = bytes.split_at(length);
+            *bytes = rest;
+            self.on_frame(now, kind, header, &frame[FRAME_HEADER_BYTES..])?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::whole_frames`], without a copy of large bodies.
+    fn split_frames(&mut self, now: Instant, input: &mut BytesMut) -> Result<(), Fault> {
         // Frames before this have been read; they are dropped from the buffer in one step.
         let mut at = 0;
-        while let Some(header) = FrameHeader::parse(&input[at..]) {
-            // Checked before the payload is waited for: nothing is gathered for a frame that will be refused.
-            let kind = header.check()?;
-            check_length(self.phase, &header, kind)?;
-            let frame = FRAME_HEADER_BYTES + header.length;
-            if input.len() - at < frame {
-                break;
-            }
-            match kind {
-                Some(FrameType::Data) if header.length >= COPY_BELOW_BYTES => {
-                    input.advance(at + FRAME_HEADER_BYTES);
-                    at = 0;
-                    let mut payload = input.split_to(header.length).freeze();
-                    if header.flags & EXT != 0 {
-                        let mut reader = Reader::new(&payload);
-                        reader.skip_extensions()?;
-                        let rest = reader.rest().len();
-                        payload.advance(payload.len() - rest);
-                    }
-                    if payload.len() > DATA_FRAME_BYTES {
-                        return Err(TOO_LARGE.into());
-                    }
-                    self.on_data(header.id, payload, header.flags & END != 0)?;
-                }
-                Some(kind) => {
-                    let mut payload = Reader::new(&input[at + FRAME_HEADER_BYTES..at + frame]);
-                    if header.flags & EXT != 0 {
-                        payload.skip_extensions()?;
-                    }
-                    self.on_frame(now, kind, header, payload)?;
-                    at += frame;
-                }
-                None => at += frame,
-            }
-            if self.phase == Phase::Closed {
-                return Ok(());
+        while self.phase != Phase::Closed
+            && let Some((header, kind, length)) = next_frame(self.phase, &input[at..])?
+        {
+            if kind == Some(FrameType::Data) && header.length >= COPY_BELOW_BYTES {
+                input.advance(at + FRAME_HEADER_BYTES);
+                at = 0;
+                let mut body = input.split_to(header.length).freeze();
+                body.advance(header.length - payload(header, &body)?.rest().len());
+                self.on_data(header.id, body, header.flags & END != 0)?;
+            } else {
+                self.on_frame(now, kind, header, &input[at + FRAME_HEADER_BYTES..at + length])?;
+                at += length;
             }
         }
         input.advance(at);
@@ -107,10 +138,12 @@ impl Connection {
     fn on_frame(
         &mut self,
         now: Instant,
-        kind: FrameType,
+        kind: Option<FrameType>,
         header: FrameHeader,
-        payload: Reader<'_>,
+        bytes: &[u8],
     ) -> Result<(), Fault> {
+        let Some(kind) = kind else { return Ok(()) };
+        let payload = payload(header, bytes)?;
         let id = header.id;
         let end = header.flags & END != 0;
         match kind {
@@ -369,7 +402,27 @@ impl Connection {
     }
 }
 
-const TOO_LARGE: Violation = "frame too large";
+/// The header of the frame at the beginning of `bytes`, its kind (`None`: it is passed over), and how many bytes it has with its
+/// header; nothing while some of them are still to come.
+#[inline]
+fn next_frame(phase: Phase, bytes: &[u8]) -> Result<Option<(FrameHeader, Option<FrameType>, usize)>, Violation> {
+    let Some(header) = FrameHeader::parse(bytes) else { return Ok(None) };
+    // Checked before the payload is waited for: nothing is gathered for a frame that will be refused.
+    let kind = header.check()?;
+    check_length(phase, &header, kind)?;
+    let length = FRAME_HEADER_BYTES + header.length;
+    Ok((bytes.len() >= length).then_some((header, kind, length)))
+}
+
+/// What stands behind the extensions, if there are any.
+#[inline]
+fn payload(header: FrameHeader, bytes: &[u8]) -> Result<Reader<'_>, Violation> {
+    let mut payload = Reader::new(bytes);
+    if header.flags & EXT != 0 {
+        payload.skip_extensions()?;
+    }
+    Ok(payload)
+}
 
 fn check_length(phase: Phase, header: &FrameHeader, kind: Option<FrameType>) -> Result<(), Violation> {
     if phase == Phase::AwaitHello && !matches!(kind, Some(FrameType::Hello | FrameType::Goodbye)) {

@@ -9,7 +9,7 @@ use crate::head::{encode_trailers, fits};
 use crate::limits::{INLINE_BODY_BYTES, REASON_TEXT_BYTES, SMALL_QUEUE_BYTES, SMALL_QUEUE_CEILING_BYTES};
 use crate::{
     Cancel, CloseReason, ErrorInfo, Executed, Headers, Nack, OpenError, Origin, RequestHead, RequestId, ResponseHead,
-    SendError, Side, Token,
+    SendError, Side, Token, Transmit,
 };
 
 use super::hello::{Peer, cut};
@@ -293,24 +293,24 @@ impl Connection {
 
     /// Appends about `max` bytes of frames to `out`: control and small frames first, then bulk, in turns. False: there was nothing
     /// to send. It may cause events ([`Event::Writable`](crate::Event::Writable)). After `Closed` by our side the GOODBYE is still given out.
-    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>, max: usize) -> bool {
-        let before = out.len();
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut impl Transmit, max: usize) -> bool {
+        let before = out.bytes();
         // A PONG passes all that waits: its way is the peer's measure of us. Only the HELLO goes before it. It is no part of the outbox,
         // whose positions say which requests have left.
         let open = self.phase != Phase::Closed;
         if open && self.outbox.given() > 0 {
-            self.liveness.send_pong(now, out);
+            self.liveness.send_pong(now, out.frames());
         }
         if self.outbox.pending() > 0 {
-            self.outbox.give(out, max);
+            self.outbox.give(out.frames(), max);
         }
         if open {
-            self.liveness.send_pong(now, out);
+            self.liveness.send_pong(now, out.frames());
         }
         if self.phase == Phase::Open && self.outbox.pending() == 0 {
             self.transmit_bulk(out, before.saturating_add(max));
         }
-        out.len() > before
+        out.bytes() > before
     }
 
     /// The peer's END has been told to the driver.

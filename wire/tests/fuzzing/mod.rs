@@ -168,8 +168,12 @@ pub fn bytes(data: &[u8]) {
     let end = if state & 4 == 0 { &mut pair.server } else { &mut pair.client };
     let piece = if state & 8 == 0 { usize::MAX } else { 1 + usize::from(choices.next()) };
     for part in choices.0.chunks(piece.min(choices.0.len().max(1))) {
-        end.input.extend_from_slice(part);
-        end.connection.handle_input(pair.now, &mut end.input);
+        if state & 16 == 0 {
+            end.input.extend_from_slice(part);
+            end.connection.handle_input(pair.now, &mut end.input);
+        } else {
+            end.connection.handle_slice(pair.now, part);
+        }
         while end.connection.poll_event().is_some() {}
         let _ = end.connection.audit();
         assert!(end.input.len() <= limits::FRAME_PAYLOAD_BYTES + limits::FRAME_HEADER_BYTES);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use wire::{Connection, limits};
+use wire::{Connection, Pieces, limits};
 
 pub struct Link {
     under_way: VecDeque<(Instant, Bytes)>,
@@ -29,7 +29,7 @@ impl Link {
     }
 
     pub fn transmit(&mut self, now: Instant, from: &mut Connection, rng: &mut fastrand::Rng) {
-        let mut out = Vec::new();
+        let mut out = Pieces::default();
         while self.bytes < self.capacity {
             let max = rng.usize(1..limits::FLUSH_BYTES);
             let promised = from.wants_transmit();
@@ -39,7 +39,8 @@ impl Link {
                 assert!(!from.wants_transmit(), "wants to transmit and does not");
                 break;
             }
-            self.send(now, Bytes::from(std::mem::take(&mut out)), rng);
+            self.send(now, Bytes::from(out.slices().collect::<Vec<_>>().concat()), rng);
+            out.clear();
         }
     }
 

@@ -70,10 +70,14 @@ struct End {
 }
 
 impl End {
-    fn receive(&mut self, now: Instant, from: &mut Link) {
+    /// In the one way or in the other, to see both.
+    fn receive(&mut self, now: Instant, from: &mut Link, slices: bool) {
         self.connection.handle_timeout(now);
         from.deliver(now, &mut self.input);
-        if !self.input.is_empty() {
+        if slices {
+            self.connection.handle_slice(now, &self.input);
+            self.input.clear();
+        } else if !self.input.is_empty() {
             self.connection.handle_input(now, &mut self.input);
         }
     }
@@ -131,8 +135,8 @@ impl World {
     fn step(&mut self) {
         self.scheduled();
         let now = self.now;
-        self.client.receive(now, &mut self.server.link);
-        self.server.receive(now, &mut self.client.link);
+        self.client.receive(now, &mut self.server.link, false);
+        self.server.receive(now, &mut self.client.link, true);
         let looks = self.rng.u8(0..4) > 0;
         self.client_app.turn(now, &mut self.client.connection, &mut self.rng, &self.server_app, looks);
         self.server_app.turn(now, &mut self.server.connection, &mut self.rng);

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
 use tokio::time::Sleep;
 use wire::{CloseReason, Event, Hello, Load, Token};
 
@@ -38,7 +37,6 @@ pub async fn drive(
         channel,
         transport,
         shared,
-        input: BytesMut::new(),
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         timer_at: None,
         transport_over: false,
@@ -80,7 +78,6 @@ struct Driver<H, R> {
     channel: Rc<Channel>,
     transport: Transport,
     shared: Rc<Shared>,
-    input: BytesMut,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     transport_over: bool,
@@ -105,10 +102,7 @@ where
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut inner = self.channel.inner.borrow_mut();
         inner.wire.set_clock(now, u64::try_from(unix.as_micros()).unwrap_or(u64::MAX));
-        let result = self.transport.take_early(&mut |plain| {
-            self.input.extend_from_slice(plain);
-            inner.wire.handle_input(now, &mut self.input);
-        });
+        let result = self.transport.take_early(&mut |plain| inner.wire.handle_slice(now, plain));
         drop(inner);
         if let Err(error) = result {
             self.transport_ended(now, Some(error));
@@ -184,10 +178,9 @@ where
                 cx.waker().wake_by_ref();
                 return;
             }
-            let (channel, input) = (&self.channel, &mut self.input);
+            let channel = &self.channel;
             let read = self.transport.poll_read(cx, &mut scratch, &mut |plain| {
-                input.extend_from_slice(plain);
-                channel.inner.borrow_mut().wire.handle_input(now, input);
+                channel.inner.borrow_mut().wire.handle_slice(now, plain);
             });
             match read {
                 Poll::Pending => return,
@@ -324,13 +317,15 @@ where
     fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<bool>> {
         ready!(self.flush(cx))?;
         let more = {
-            let mut frames = self.shared.frames.borrow_mut();
-            frames.clear();
+            let mut pieces = self.shared.pieces.borrow_mut();
             let mut inner = self.channel.inner.borrow_mut();
-            if !inner.wire.poll_transmit(now, &mut frames, wire::limits::FLUSH_BYTES) {
+            if !inner.wire.poll_transmit(now, &mut *pieces, wire::limits::FLUSH_BYTES) {
                 return Poll::Ready(Ok(false));
             }
-            self.transport.queue(&frames)?;
+            let queued = self.transport.queue(&pieces);
+            // Bodies are let go of at once.
+            pieces.clear();
+            queued?;
             inner.wire.wants_transmit()
         };
         ready!(self.flush(cx))?;

@@ -56,7 +56,7 @@ pub enum StreamEnd {
 #[derive(Debug)]
 pub struct Shared {
     scratch: RefCell<Vec<u8>>,
-    frames: RefCell<Vec<u8>>,
+    pieces: RefCell<wire::Pieces>,
     metrics: Arc<Metrics>,
     waiting: Rc<Cell<usize>>,
     /// Channels whose tasks have not ended.
@@ -68,7 +68,7 @@ impl Shared {
     pub fn new(metrics: Arc<Metrics>) -> Rc<Shared> {
         Rc::new(Shared {
             scratch: RefCell::new(vec![0; READ_BYTES]),
-            frames: RefCell::new(Vec::new()),
+            pieces: RefCell::default(),
             metrics,
             waiting: Rc::default(),
             driven: Cell::new(0),
