@@ -59,9 +59,9 @@ const TRACE: u8 = 0x02;
 const CALL_ID: u8 = 0x04;
 
 /// Static names of the three fields that every REQUEST begins with.
-const SERVICE: usize = 0;
-const METHOD: usize = 1;
-const PATH: usize = 2;
+const SERVICE: u8 = 0;
+const METHOD: u8 = 1;
+const PATH: u8 = 2;
 
 impl Kind {
     const fn code(self) -> u8 {
@@ -119,9 +119,9 @@ impl RequestHead {
         fixed[..4].copy_from_slice(&[self.kind.code(), self.attempt, self.priority, presence]);
         out.extend_from_slice(&fixed[..at]);
         dictionary.begin();
-        dictionary.field(out, b":service", &self.service, false);
-        dictionary.field(out, b":method", &self.method, false);
-        dictionary.field(out, b":path", &self.path, false);
+        dictionary.named(out, SERVICE, &self.service);
+        dictionary.named(out, METHOD, &self.method);
+        dictionary.named(out, PATH, &self.path);
         encode_fields(&self.headers, dictionary, out);
     }
 
@@ -164,8 +164,8 @@ impl ResponseHead {
 
 fn encode_fields(headers: &Headers, dictionary: &mut Encoder, out: &mut Vec<u8>) {
     put_varint(out, headers.len() as u32);
-    for header in headers.iter() {
-        dictionary.field(out, header.name, header.value, header.sensitive);
+    for text in headers.texts() {
+        dictionary.field(out, text);
     }
 }
 

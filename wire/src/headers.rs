@@ -1,7 +1,6 @@
 //! A list of header fields in one allocation.
 
 use std::fmt;
-use std::iter::FusedIterator;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -114,8 +113,8 @@ impl Headers {
     /// Keeps the fields for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Header<'_>) -> bool) {
         let (mut read, mut kept) = (0, 0);
-        while let Some((header, bytes)) = Header::split_off(&self.buffer[read..]) {
-            if !keep(header) {
+        while let Some((text, bytes)) = Text::split_off(&self.buffer[read..]) {
+            if !keep(text.into()) {
                 self.fields -= 1;
             } else {
                 // Nothing moves before the first gap.
@@ -136,7 +135,11 @@ impl Headers {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Header<'_>> + Clone {
-        Iter { rest: &self.buffer, left: self.fields }
+        self.texts().map(Header::from)
+    }
+
+    pub(crate) fn texts(&self) -> Texts<'_> {
+        Texts { rest: &self.buffer, left: self.fields }
     }
 
     #[must_use]
@@ -192,31 +195,59 @@ impl Prefix {
         // Every way in is bounded by HEAD_BYTES long before.
         assert!(self.name < SENSITIVE as usize && self.value <= u32::MAX as usize, "a field over 2 GiB");
         let name = self.name as u32 | if self.sensitive { SENSITIVE } else { 0 };
-        (u64::from(name) << 32 | self.value as u64).to_be_bytes()
+        (u64::from(name) << 32 | self.value as u64).to_ne_bytes()
     }
 
     fn decode(bytes: [u8; PREFIX_BYTES]) -> Self {
-        let both = u64::from_be_bytes(bytes);
+        let both = u64::from_ne_bytes(bytes);
         let name = (both >> 32) as u32;
         Self { name: (name & !SENSITIVE) as usize, value: both as u32 as usize, sensitive: name & SENSITIVE != 0 }
     }
 }
 
+/// A field as it lies in its list.
+#[derive(Clone, Copy)]
+pub(crate) struct Text<'a> {
+    /// The name and the value, one behind the other.
+    pub(crate) bytes: &'a [u8],
+    /// Bytes of the name.
+    pub(crate) name: usize,
+    pub(crate) sensitive: bool,
+}
+
+impl<'a> Text<'a> {
+    /// The first field of a buffer, and how many bytes it takes there.
+    #[inline]
+    fn split_off(buffer: &'a [u8]) -> Option<(Self, usize)> {
+        let (prefix, text) = buffer.split_first_chunk()?;
+        let Prefix { name, value, sensitive } = Prefix::decode(*prefix);
+        Some((Self { bytes: &text[..name + value], name, sensitive }, PREFIX_BYTES + name + value))
+    }
+}
+
+impl<'a> From<Text<'a>> for Header<'a> {
+    #[inline]
+    fn from(text: Text<'a>) -> Self {
+        let (name, value) = text.bytes.split_at(text.name);
+        Self { name, value, sensitive: text.sensitive }
+    }
+}
+
 #[derive(Clone)]
-struct Iter<'a> {
+pub(crate) struct Texts<'a> {
     rest: &'a [u8],
     left: usize,
 }
 
-impl<'a> Iterator for Iter<'a> {
-    type Item = Header<'a>;
+impl<'a> Iterator for Texts<'a> {
+    type Item = Text<'a>;
 
     #[inline]
-    fn next(&mut self) -> Option<Header<'a>> {
-        let (header, bytes) = Header::split_off(self.rest)?;
+    fn next(&mut self) -> Option<Text<'a>> {
+        let (text, bytes) = Text::split_off(self.rest)?;
         self.rest = &self.rest[bytes..];
         self.left -= 1;
-        Some(header)
+        Some(text)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -224,20 +255,7 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-impl ExactSizeIterator for Iter<'_> {}
-impl FusedIterator for Iter<'_> {}
-
-impl<'a> Header<'a> {
-    /// The first field of a buffer, and how many bytes it takes there.
-    #[inline]
-    fn split_off(buffer: &'a [u8]) -> Option<(Self, usize)> {
-        let (prefix, text) = buffer.split_first_chunk()?;
-        let Prefix { name, value, sensitive } = Prefix::decode(*prefix);
-        let (name, rest) = text.split_at(name);
-        let header = Header { name, value: &rest[..value], sensitive };
-        Some((header, PREFIX_BYTES + name.len() + value))
-    }
-}
+impl ExactSizeIterator for Texts<'_> {}
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -118,7 +118,7 @@ impl SendBudget {
 
     /// The next of the line, if there is room for a frame.
     fn call(&mut self) -> Option<u64> {
-        if self.spare() < DATA_CHUNK_BYTES {
+        if self.line.is_empty() || self.spare() < DATA_CHUNK_BYTES {
             return None;
         }
         let id = self.line.pop_front()?;

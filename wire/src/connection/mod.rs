@@ -186,9 +186,16 @@ impl Connection {
 
     /// Server side, right after [`Event::Request`]: what all further events of this stream carry, also those that wait already.
     pub fn set_token(&mut self, id: RequestId, token: Token) {
-        self.events.set_token(id.0, token);
-        if let Some(stream) = self.streams.get_mut(&id.0) {
-            stream.token = token;
+        let waiting = match self.streams.get_mut(&id.0) {
+            Some(stream) => {
+                stream.token = token;
+                !self.events.is_polled(stream.last_event)
+            }
+            // It is gone already: the event that says so may wait.
+            None => true,
+        };
+        if waiting {
+            self.events.set_token(id.0, token);
         }
     }
 
@@ -266,15 +273,15 @@ impl Connection {
         }
     }
 
-    /// Takes a stream out of every account.
-    fn remove(&mut self, id: u64) -> Option<Stream> {
+    /// Takes a stream out of every account, and gives the number of its last event.
+    fn remove(&mut self, id: u64) -> Option<u64> {
         let mut stream = self.streams.remove(&id)?;
         self.inbound.forget(&stream);
         self.budget.forget(id, &mut stream);
         self.bulk.forget(&stream, &self.streams);
         self.return_flight();
         self.call_waiting();
-        Some(stream)
+        Some(stream.last_event)
     }
 
     /// The one way into [`Phase::Closed`].

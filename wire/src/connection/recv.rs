@@ -230,8 +230,11 @@ impl Connection {
             return Err("second RESPONSE".into());
         }
         stream.recv = if end { RecvState::Ended } else { RecvState::Body };
-        self.tell(id, |token| Event::Response { id: RequestId(id), token, head, body, end });
-        if end {
+        stream.last_event =
+            self.events.push(Event::Response { id: RequestId(id), token: stream.token, head, body, end });
+        if end && stream.send == SendState::Ended {
+            self.remove(id);
+        } else if end {
             self.received_end(id);
         }
         self.bound_heads()

@@ -133,9 +133,12 @@ impl Connection {
             self.bulk.list(id.0, stream, true);
         }
         stream.silence_if_done();
+        let over = stream.is_over();
         self.bulk.small_frame_seen();
         self.flood.earn();
-        self.settle(id.0);
+        if over {
+            self.remove(id.0);
+        }
         Ok(())
     }
 
@@ -337,8 +340,8 @@ impl Connection {
 
     /// The driver ends a stream: what waits to be told of it is not told any more.
     fn end_locally(&mut self, id: u64) {
-        if let Some(stream) = self.remove(id) {
-            self.events.mute(id, stream.last_event);
+        if let Some(last_event) = self.remove(id) {
+            self.events.mute(id, last_event);
         }
     }
 

@@ -6,6 +6,7 @@
 use super::op;
 use super::tables;
 use crate::frame::{put_text, put_varint};
+use crate::headers::Text;
 use crate::limits::{DICTIONARY_SLOTS, ENTRY_OVERHEAD_BYTES};
 
 /// Places in the filter of what was seen once, and in the shortcut from hash to slot.
@@ -41,8 +42,11 @@ struct Memory {
 #[derive(Debug)]
 struct Entry {
     hash: u64,
+    /// Name and value.
     text: Vec<u8>,
     name: usize,
+    /// The static index of the name.
+    known: Option<u8>,
     used: bool,
 }
 
@@ -68,18 +72,36 @@ impl Encoder {
     }
 
     /// One field. What was written must be sent, and in this order, since the peer's dictionary follows it.
-    pub(crate) fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8], sensitive: bool) {
-        let position = self.position;
-        self.position += 1;
-        if !sensitive && let Some(slot) = self.same_as_last(position, name, value) {
-            out.push(op::SLOT | slot);
-            return;
+    pub(crate) fn field(&mut self, out: &mut Vec<u8>, text: Text<'_>) {
+        let position = self.next_position();
+        if text.sensitive {
+            let (name, value) = text.bytes.split_at(text.name);
+            return put_static_field(out, name, value, true);
         }
-        let known = tables::name_index(name);
-        if sensitive || self.limit == 0 || put_if_static(out, known, value) {
-            if sensitive || self.limit == 0 {
-                put_static(out, known, name, value, sensitive);
-            }
+        if let Some(slot) = self.same_as_last(position, |entry| entry.name == text.name && entry.text == text.bytes) {
+            return out.push(op::SLOT | slot);
+        }
+        let (name, value) = text.bytes.split_at(text.name);
+        self.put(out, position, tables::name_index(name), name, value);
+    }
+
+    /// As [`Self::field`], for one whose name has the static index `known`.
+    pub(crate) fn named(&mut self, out: &mut Vec<u8>, known: u8, value: &[u8]) {
+        let position = self.next_position();
+        let same = |entry: &Entry| entry.known == Some(known) && entry.text[entry.name..] == *value;
+        match self.same_as_last(position, same) {
+            Some(slot) => out.push(op::SLOT | slot),
+            None => self.put(out, position, Some(known), tables::NAMES[known as usize].as_bytes(), value),
+        }
+    }
+
+    fn next_position(&mut self) -> usize {
+        self.position += 1;
+        self.position - 1
+    }
+
+    fn put(&mut self, out: &mut Vec<u8>, position: usize, known: Option<u8>, name: &[u8], value: &[u8]) {
+        if put_if_static(out, known, value) {
             return;
         }
         let size = name.len() + value.len() + ENTRY_OVERHEAD_BYTES;
@@ -101,7 +123,7 @@ impl Encoder {
         if self.second_sight(hash) {
             let slot = self.make_room(out, size, named);
             self.put_insertion(out, slot, known, named, name, value);
-            self.remember(slot, hash, name, value);
+            self.remember(slot, hash, known, name, value);
             self.note_position(position, slot);
             return;
         }
@@ -115,7 +137,7 @@ impl Encoder {
             out.extend_from_slice(&[op::INSERT_NAME, slot as u8]);
             put_text(out, name);
             put_text(out, value);
-            self.remember(slot, hash_name(name), name, b"");
+            self.remember(slot, hash_name(name), None, name, b"");
             return;
         }
         put_literal(out, known, name, value);
@@ -144,12 +166,12 @@ impl Encoder {
         put_text(out, value);
     }
 
-    /// The slot that the field in this place had the last time, if it holds just this.
+    /// The slot that the field in this place had the last time, if it is still the same.
     #[inline]
-    fn same_as_last(&mut self, position: usize, name: &[u8], value: &[u8]) -> Option<u8> {
+    fn same_as_last(&mut self, position: usize, same: impl FnOnce(&Entry) -> bool) -> Option<u8> {
         let slot = *self.memory.as_deref()?.recent.get(position)?;
         let entry = self.entries.get_mut(slot as usize)?;
-        if entry.hash == 0 || !entry.holds(name, value) {
+        if entry.hash == 0 || !same(entry) {
             return None;
         }
         entry.used = true;
@@ -216,13 +238,13 @@ impl Encoder {
         None
     }
 
-    fn remember(&mut self, slot: usize, hash: u64, name: &[u8], value: &[u8]) {
+    fn remember(&mut self, slot: usize, hash: u64, known: Option<u8>, name: &[u8], value: &[u8]) {
         self.bytes += name.len() + value.len() + ENTRY_OVERHEAD_BYTES;
         if let Some(memory) = self.memory.as_deref_mut() {
             memory.quick[place(hash)] = slot as u8;
         }
         if self.entries.len() == slot {
-            self.entries.push(Entry { hash: 0, text: Vec::new(), name: 0, used: false });
+            self.entries.push(Entry { hash: 0, text: Vec::new(), name: 0, known: None, used: false });
         }
         let entry = &mut self.entries[slot];
         entry.hash = hash;
@@ -230,6 +252,7 @@ impl Encoder {
         entry.text.extend_from_slice(name);
         entry.text.extend_from_slice(value);
         entry.name = name.len();
+        entry.known = known;
         entry.used = true;
     }
 }
