@@ -93,6 +93,13 @@ impl Bulk {
         self.in_flight
     }
 
+    /// Gives back memory that is not needed now.
+    pub(super) fn shrink(&mut self) {
+        for list in [&mut self.fresh, &mut self.turns, &mut self.ends] {
+            list.shrink_to_fit();
+        }
+    }
+
     /// How often a stream stands on the lists.
     pub(super) fn places(&self, id: u64) -> usize {
         self.fresh.iter().chain(&self.turns).filter(|listed| **listed == id).count()

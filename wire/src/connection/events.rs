@@ -69,6 +69,13 @@ impl Events {
         }
     }
 
+    /// Gives back memory that is not needed now.
+    pub(super) fn shrink(&mut self) {
+        self.queue.shrink_to_fit();
+        self.muted.shrink_to_fit();
+        self.tokens.shrink_to_fit();
+    }
+
     /// Drops all that wait, since no driver ever accepted the peer.
     pub(super) fn clear(&mut self) {
         self.polled = self.pushed;

@@ -125,6 +125,17 @@ impl Connection {
         {
             self.close(reason);
         }
+        if self.streams.is_empty() {
+            self.shrink();
+        }
+    }
+
+    /// An idle connection keeps nothing of what a busy time made it grow to.
+    fn shrink(&mut self) {
+        self.streams.shrink_to_fit();
+        self.events.shrink();
+        self.outbox.shrink();
+        self.bulk.shrink();
     }
 
     /// The transport ended (EOF or error): every live stream ends with [`Event::Lost`], then comes [`Event::Closed`].

@@ -63,7 +63,7 @@ impl Outbox {
             } else {
                 out.extend_from_slice(&self.buffer[self.start..]);
                 self.clear();
-                self.shrink();
+                self.keep_small();
             }
             self.given += pending as u64;
             return;
@@ -81,18 +81,23 @@ impl Outbox {
         self.start = end;
         if self.pending() == 0 {
             self.clear();
-            self.shrink();
+            self.keep_small();
         } else if self.start >= self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
     }
 
-    /// An idle connection keeps no large buffer.
-    fn shrink(&mut self) {
+    /// Emptied, it keeps no large buffer.
+    fn keep_small(&mut self) {
         if self.buffer.capacity() > SWAP_CAPACITY_BYTES {
             self.buffer = Vec::new();
         }
+    }
+
+    /// Gives back what is not needed now.
+    pub(super) fn shrink(&mut self) {
+        self.buffer.shrink_to_fit();
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use slab::Slab;
 use tokio::time::Sleep;
 use wire::{CloseReason, Event, Hello, Load, Token};
 
@@ -275,6 +276,10 @@ where
                 let in_flight = bounded(inner.wire.live_streams());
                 inner.wire.set_load(Load { in_flight, queued: bounded(self.shared.waiting.get()) });
                 inner.wire.handle_timeout(now);
+                // An idle channel keeps no table of what was once open on it.
+                if inner.slots.is_empty() {
+                    inner.slots = Slab::new();
+                }
                 if inner.wire.poll_timeout().is_some_and(|next| next <= now) {
                     // A timeout that does not move would spin here.
                     return;
