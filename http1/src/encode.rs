@@ -69,8 +69,6 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub struct Outgoing {
     framing: Framing,
     left: u64,
-    /// The end of the chunk before has still to be written.
-    in_chunks: bool,
 }
 
 impl Outgoing {
@@ -81,7 +79,7 @@ impl Outgoing {
             Framing::Length(length) => length,
             _ => 0,
         };
-        Outgoing { framing, left, in_chunks: false }
+        Outgoing { framing, left }
     }
 
     /// A piece of the body: hands the bytes for the connection to `write`. A piece beyond the announced length, or behind the
@@ -98,14 +96,12 @@ impl Outgoing {
             }
             Framing::Chunked => {
                 let mut line = Vec::with_capacity(20);
-                if self.in_chunks {
-                    line.extend_from_slice(b"\r\n");
-                }
-                self.in_chunks = true;
                 hexadecimal(&mut line, data.len());
                 line.extend_from_slice(b"\r\n");
                 write(Bytes::from(line));
                 write(data);
+                // Not saved up for the next chunk: some readers hand a chunk on only when they have seen its end.
+                write(Bytes::from_static(b"\r\n"));
             }
             Framing::UntilClose | Framing::Tunnel => write(data),
             Framing::None => return Err(Refusal::Length),
@@ -123,11 +119,7 @@ impl Outgoing {
         match self.framing {
             Framing::Length(_) if self.left > 0 => return Err(Refusal::Length),
             Framing::Chunked => {
-                let mut end = Vec::new();
-                if self.in_chunks {
-                    end.extend_from_slice(b"\r\n");
-                }
-                end.extend_from_slice(b"0\r\n");
+                let mut end = b"0\r\n".to_vec();
                 for (name, value) in trailers {
                     field(&mut end, name, value)?;
                 }

@@ -1,7 +1,8 @@
 //! THE hot path: a call finds its service, an endpoint and a channel, is sent, retried if that is provably right, and
 //! recorded.
 
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,9 +12,11 @@ use bytes::Bytes;
 use registry::ServiceName;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, timeout_at};
-use wire::{NackReason, OpenError};
+use wire::limits::INLINE_BODY_BYTES;
+use wire::{Cancel, NackReason, OpenError};
 
 use crate::admit::RetryBudget;
+use crate::alarm::Alarms;
 use crate::balance::{self, EndpointState, InFlight};
 use crate::call::{Body, BodyStream, Call, Deadline, Part, Reply, next_part};
 use crate::clock;
@@ -33,6 +36,7 @@ pub struct Dispatcher {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     budget: RetryBudget,
+    alarms: Rc<Alarms>,
 }
 
 /// A failed attempt, and where it was made.
@@ -44,19 +48,21 @@ struct Failure {
 impl Dispatcher {
     /// For one worker.
     pub fn new(view: Arc<View>, pool: Rc<Pool>, config: Arc<Config>, metrics: Arc<Metrics>) -> Dispatcher {
-        Dispatcher { view, pool, config, metrics, budget: RetryBudget::default() }
+        Dispatcher { view, pool, config, metrics, budget: RetryBudget::default(), alarms: Alarms::new() }
+    }
+
+    /// Watches over the calls' limits, for ever.
+    pub fn watch(&self) -> impl Future<Output = ()> + 'static {
+        Rc::clone(&self.alarms).look()
     }
 
     /// Carries a call. The record follows the reply's body to its end; dropping either cancels the call.
-    pub async fn call(&self, mut call: Call, record: &mut Record) -> Result<Reply, Error> {
-        let service = match call.deadline {
-            None => self.service(&call).await,
-            Some(deadline) => match timeout_at(deadline.at.into(), self.service(&call)).await {
-                Ok(service) => service,
-                Err(_) => Err(self.too_late(&call, record)),
-            },
-        }?;
-        let now = Instant::now();
+    pub async fn call(&self, call: &mut Call, record: &mut Record) -> Result<Reply, Error> {
+        let service = match self.known(call) {
+            Some(service) => service,
+            None => self.look_up(call, record).await?,
+        };
+        let now = record.started();
         service.touch(clock::micros(now));
         record.route(service.calls.clone());
         self.budget.deposit();
@@ -66,20 +72,29 @@ impl Dispatcher {
             (Duration::ZERO, _) | (_, Body::Stream(_)) => None,
             (limit, Body::Whole(_)) => now.checked_add(limit),
         };
-        let limit = match (call.deadline.map(|deadline| deadline.at), response_limit) {
+        let deadline = call.deadline;
+        let limit = match (deadline.map(|deadline| deadline.at), response_limit) {
             (Some(deadline), Some(limit)) => Some(deadline.min(limit)),
             (deadline, limit) => deadline.or(limit),
         };
-        let attempts = self.attempts(&mut call, &service, record);
-        let result = match limit {
-            None => attempts.await,
-            Some(limit) => match timeout_at(limit.into(), attempts).await {
-                Ok(result) => result,
-                Err(_) => Err(self.too_late(&call, record)),
-            },
+        let mut alarm = limit.map(Alarms::at);
+        let revision = service.revision;
+        let result = {
+            let mut attempts = pin!(self.attempts(call, service, record));
+            poll_fn(|cx| {
+                if let Poll::Ready(result) = attempts.as_mut().poll(cx) {
+                    return Poll::Ready(Some(result));
+                }
+                match &mut alarm {
+                    Some(alarm) => alarm.poll(&self.alarms, now, cx).map(|()| None),
+                    None => Poll::Pending,
+                }
+            })
+            .await
         };
-        let mut reply = result.map_err(|error| error.at(record.endpoint(), record.attempts(), service.revision))?;
-        if let (Some(deadline), Body::Stream(source)) = (call.deadline, &mut reply.body) {
+        let result = result.unwrap_or_else(|| Err(self.too_late(deadline, record)));
+        let mut reply = result.map_err(|error| error.at(record.endpoint(), record.attempts(), revision))?;
+        if let (Some(deadline), Body::Stream(source)) = (deadline, &mut reply.body) {
             // A deadline of the caller's covers the whole exchange; the default one only the wait for its first byte.
             let source = std::mem::replace(source, Box::pin(Nothing));
             let sleep = Box::pin(tokio::time::sleep_until(deadline.at.into()));
@@ -88,12 +103,25 @@ impl Dispatcher {
         Ok(reply)
     }
 
-    /// The service called, asking discovery when this is the first call to it.
-    async fn service(&self, call: &Call) -> Result<Arc<Service>, Error> {
+    /// The service called, if it is in the snapshot.
+    fn known(&self, call: &Call) -> Option<Arc<Service>> {
         let name = std::str::from_utf8(&call.head.service).unwrap_or_default();
-        if let Some(service) = self.view.load().service(name) {
-            return Ok(Arc::clone(service));
+        self.view.load().service(name).map(Arc::clone)
+    }
+
+    /// The service called, which discovery is asked for: this is the first call to it.
+    async fn look_up(&self, call: &Call, record: &Record) -> Result<Arc<Service>, Error> {
+        match call.deadline {
+            None => self.ask(call).await,
+            Some(deadline) => match timeout_at(deadline.at.into(), self.ask(call)).await {
+                Ok(service) => service,
+                Err(_) => Err(self.too_late(call.deadline, record)),
+            },
         }
+    }
+
+    async fn ask(&self, call: &Call) -> Result<Arc<Service>, Error> {
+        let name = std::str::from_utf8(&call.head.service).unwrap_or_default();
         let name: ServiceName = name.parse().map_err(|error| {
             Error::local(ErrorCode::BadServiceName, Phase::Route, format!("'{}': {error}", name.escape_debug()))
         })?;
@@ -105,17 +133,15 @@ impl Dispatcher {
                 format!("{name}: no answer within {:?} (timeouts.first_answer)", self.config.timeouts.first_answer),
             ),
         })?;
-        let snapshot = self.view.load();
-        match snapshot.service(name.as_str()) {
-            Some(service) => Ok(Arc::clone(service)),
+        match self.known(call) {
+            Some(service) => Ok(service),
             None => Err(Error::local(ErrorCode::DiscoveryBusy, Phase::Route, name.to_string())),
         }
     }
 
     /// Tries endpoints until one answers or trying again would be wrong.
-    async fn attempts(&self, call: &mut Call, service: &Arc<Service>, record: &mut Record) -> Result<Reply, Error> {
+    async fn attempts(&self, call: &mut Call, mut service: Arc<Service>, record: &mut Record) -> Result<Reply, Error> {
         let mut tried: Option<Arc<EndpointState>> = None;
-        let mut service = Arc::clone(service);
         loop {
             let failure = match self.attempt(call, &service, tried.as_deref(), record).await {
                 Ok(reply) => return Ok(reply),
@@ -172,8 +198,9 @@ impl Dispatcher {
         record: &mut Record,
     ) -> Result<Reply, Failure> {
         let endpoints = service.endpoints(call.version.as_ref());
-        let picked =
-            balance::pick(balance::default(), endpoints, tried, clock::micros(Instant::now()), || fastrand::u64(..));
+        // A first attempt follows the call's beginning at once.
+        let now = if record.attempts() == 0 { record.started() } else { Instant::now() };
+        let picked = balance::pick(balance::default(), endpoints, tried, clock::micros(now), || fastrand::u64(..));
         let Some(endpoint) = picked else {
             return Err(Failure { error: no_endpoint(call, service), endpoint: None });
         };
@@ -207,13 +234,14 @@ impl Dispatcher {
         let deadline = call.deadline;
         call.head.timeout = deadline.map(|deadline| deadline.at.saturating_duration_since(now));
         let (body, end) = match &call.body {
-            Body::Whole(bytes) => (bytes.clone(), true),
-            Body::Stream(_) => (Bytes::new(), false),
+            Body::Whole(bytes) if bytes.len() <= INLINE_BODY_BYTES => (bytes.clone(), true),
+            Body::Whole(_) | Body::Stream(_) => (Bytes::new(), false),
         };
         let (mut recv, send) = channel.open(now, &call.head, body, end).map_err(not_opened)?;
         record.sent_out();
-        let (head, first, end) = match (send, std::mem::replace(&mut call.body, Body::stream(Nothing))) {
+        let (head, first, end) = match (send, &mut call.body) {
             (Some(send), Body::Stream(source)) => {
+                let source = std::mem::replace(source, Box::pin(Nothing));
                 let sent = record.upload();
                 let (uploading, uploaded) = oneshot::channel::<()>();
                 tokio::task::spawn_local(async move {
@@ -222,8 +250,10 @@ impl Dispatcher {
                 });
                 self.answer_to_upload(&mut recv, uploaded, deadline).await?
             }
-            (_, body) => {
-                call.body = body;
+            (send, body) => {
+                if let (Some(send), Body::Whole(bytes)) = (send, body) {
+                    send_behind(send, bytes.clone()).await;
+                }
                 recv.response().await.map_err(|end| ended(end, Phase::Wait, deadline))?
             }
         };
@@ -270,8 +300,8 @@ impl Dispatcher {
         Error::new(ErrorCode::ResponseTimeout, Origin::Local, phase, executed, detail)
     }
 
-    fn too_late(&self, call: &Call, record: &Record) -> Error {
-        match call.deadline {
+    fn too_late(&self, deadline: Option<Deadline>, record: &Record) -> Error {
+        match deadline {
             Some(Deadline { at, setting }) if at <= Instant::now() => {
                 let (phase, executed) = record.progress();
                 let detail = format!("{setting} passed after {:?}", record.elapsed());
@@ -342,6 +372,14 @@ fn ended(end: StreamEnd, phase: Phase, deadline: Option<Deadline>) -> Error {
                 "the channel to the peer's sidecar broke",
             )
         }
+        // Ours: its body broke off, and with it the stream.
+        StreamEnd::Cancelled(Cancel::CallerGone) => Error::new(
+            ErrorCode::RequestAborted,
+            Origin::Local,
+            phase,
+            Executed::Unknown,
+            "the request's body broke off",
+        ),
         StreamEnd::Cancelled(code) => Error::new(
             ErrorCode::ChannelLost,
             Origin::Remote,
@@ -404,6 +442,17 @@ fn remote_code(number: u16) -> Option<ErrorCode> {
 /// The number for an error code; those without one of their own are protocol failures to the peer.
 pub fn remote_number(code: ErrorCode) -> u16 {
     REMOTE_CODES.iter().find(|(_, known)| *known == code).map_or(5, |(number, _)| *number)
+}
+
+/// Sends a body that is all here behind its head: at once where the peer's credit allows, else as that comes.
+async fn send_behind(mut send: SendHalf, bytes: Bytes) {
+    let mut sending = Box::pin(async move {
+        // The stream may end meanwhile; whoever waits for its answer learns that.
+        let _ = send.send(bytes, true).await;
+    });
+    if poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_pending() {
+        tokio::task::spawn_local(sending);
+    }
 }
 
 /// Sends a streamed body. An error of its source cancels the stream: the half is dropped before its end.

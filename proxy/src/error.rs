@@ -81,6 +81,10 @@ codes! {
     UnknownService = "unknown-service", 404, "check the spelling, and with 'pillionctl services' whether the service is registered";
     /// The heads of the request exceed `limits.header_bytes` or `limits.header_count`.
     HeaderTooLarge = "header-too-large", 431, "send fewer or smaller headers, or raise limits.header_bytes / limits.header_count on both sidecars";
+    /// The request's body comes in a coding other than `chunked`.
+    UnsupportedCoding = "unsupported-coding", 501, "send the body with Content-Length or with 'Transfer-Encoding: chunked'";
+    /// The request is neither HTTP/1.0 nor HTTP/1.1.
+    UnsupportedVersion = "unsupported-version", 505, "speak HTTP/1.1 to this port";
     /// The service is known, but no instance (of the version asked for) is there.
     NoEndpoints = "no-endpoints", 503, "start an instance, or look at 'pillionctl endpoints SERVICE' and the admin port's /table";
     /// The registry did not answer and nothing is known of the service.

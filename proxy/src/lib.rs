@@ -3,6 +3,7 @@
 
 mod admin;
 mod admit;
+mod alarm;
 pub mod app;
 mod balance;
 mod call;
@@ -16,7 +17,6 @@ mod edge;
 mod error;
 mod ingress;
 mod logging;
-mod metered;
 mod metrics;
 mod record;
 mod route;

@@ -29,7 +29,9 @@ pub struct Record {
     phase: Phase,
     /// Whether an attempt that has failed may have run the call, and whether the one under way may have.
     ran: [Executed; 2],
-    sent: Rc<Cell<u64>>,
+    sent: u64,
+    /// Bytes of a streamed request, counted where they pass.
+    uploaded: Option<Rc<Cell<u64>>>,
     received: u64,
     shown: Option<Box<Shown>>,
 }
@@ -58,7 +60,8 @@ impl Record {
             endpoint: None,
             phase: Phase::Route,
             ran: [Executed::No; 2],
-            sent: Rc::default(),
+            sent: 0,
+            uploaded: None,
             received: 0,
             shown: None,
         }
@@ -121,19 +124,24 @@ impl Record {
         self.endpoint.as_ref().map(|endpoint| endpoint.address().to_string())
     }
 
+    /// When the call began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Time since the call began.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Where the bytes of a streamed request are counted.
-    pub fn upload(&self) -> Rc<Cell<u64>> {
-        Rc::clone(&self.sent)
+    pub fn upload(&mut self) -> Rc<Cell<u64>> {
+        Rc::clone(self.uploaded.get_or_insert_default())
     }
 
     /// Bytes of the request's body that went out in one piece.
-    pub fn sent(&self, bytes: usize) {
-        self.sent.set(self.sent.get() + bytes as u64);
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
     }
 
     /// The app answered with `status`; bytes and end are still to come.
@@ -162,7 +170,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let (outcome, duration) = (self.outcome.unwrap_or(Outcome::Cancelled), self.started.elapsed());
         self.calls.finished(outcome, duration.as_secs_f64());
-        let sent = self.sent.get();
+        let sent = self.sent + self.uploaded.as_ref().map_or(0, |uploaded| uploaded.get());
         if let Some(shown) = &self.shown {
             let text = |bytes| std::str::from_utf8(bytes).unwrap_or("?");
             access::record(&AccessEntry {

@@ -10,12 +10,14 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
 use crate::config::{Config, Door};
 use crate::discovery::{UNKNOWN, View};
 use crate::dispatch::Dispatcher;
+use crate::edge::Scratch;
 use crate::ingress::crew::Crew;
 use crate::ingress::http::HttpDoor;
 use crate::ingress::listener::{self, Permit};
@@ -100,11 +102,20 @@ impl Workers {
         let mut threads = Vec::new();
         for (index, orders) in receivers.into_iter().enumerate() {
             let (common, senders) = (common.clone(), senders.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // A runtime that is bound to its thread, so it is made there; whether that worked is waited for.
+            let (made, is_made) = std::sync::mpsc::sync_channel(1);
             threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let worker = Worker::new(index, &common, senders);
-                LocalSet::new().block_on(&runtime, worker.run(orders));
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        made.send(Ok(())).unwrap_or_default();
+                        runtime.block_on(Worker::new(index, &common, senders).run(orders));
+                    }
+                    Err(error) => made.send(Err(error)).unwrap_or_default(),
+                }
             })?);
+            is_made.recv().unwrap_or_else(|error| Err(io::Error::other(error)))?;
         }
         Ok(Workers { orders: senders, threads })
     }
@@ -177,6 +188,7 @@ impl Worker {
         let pool = Pool::new(Rc::new(connector), Arc::clone(&view));
         let dispatcher =
             Dispatcher::new(Arc::clone(&view), Rc::clone(&pool), Arc::clone(&config), Arc::clone(&metrics));
+        let scratch = Scratch::new();
         let patience = Patience::new(config.timeouts.header, config.timeouts.idle);
         let http = Rc::new(HttpDoor {
             dispatcher,
@@ -184,13 +196,16 @@ impl Worker {
             unrouted: metrics.calls(Direction::Outbound, UNKNOWN, ""),
             metrics: Arc::clone(&metrics),
             patience: Rc::clone(&patience),
+            scratch: scratch.clone(),
             calls: outbound_calls,
+            date: RefCell::default(),
+            warm: Cell::new(0),
         });
         let share = config.limits.app_connections.div_ceil(config.workers);
         let app = config
             .app
             .clone()
-            .map(|app| Rc::new(AppPool::new(app, &config, share, shared.waiting(), Arc::clone(&metrics))));
+            .map(|app| Rc::new(AppPool::new(app, &config, share, scratch, shared.waiting(), Arc::clone(&metrics))));
         let peer = Rc::new(PeerDoor {
             tls,
             wire,
@@ -219,6 +234,7 @@ impl Worker {
 
     async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
         spawn_local(Rc::clone(&self.patience).sweep());
+        spawn_local(self.http.dispatcher.watch());
         spawn_local(Rc::clone(&self.pool).prune());
         if let Some(app) = &self.peer.app {
             spawn_local(Rc::clone(app).sweep());
@@ -297,7 +313,7 @@ impl Worker {
 
     fn serve(&self, socket: TcpStream, kind: Kind, permit: Permit) {
         match kind {
-            Kind::Outbound(door) => keep(permit, Rc::clone(&self.http).serve(socket, door)),
+            Kind::Outbound(door) => Rc::clone(&self.http).serve(socket, door, permit),
             Kind::Inbound(peer) => keep(permit, Rc::clone(&self.peer).serve(socket, peer)),
         }
     }

@@ -40,7 +40,6 @@ fn serve(mut stream: TcpStream, seen: &Seen) {
 }
 
 #[test]
-#[ignore = "waits for the sidecar to use the codec"]
 fn the_app_sees_the_requests_of_the_corpus_and_no_other() {
     let seen = Seen::default();
     let app = RawApp::start({

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// {call, error, metrics, config}). A module may import from the rows above its own, which lie lower, and from itself.
 const LEVELS: &[&[&str]] = &[
     &["clock", "error", "metrics", "config"],
-    &["call", "logging", "metered", "tls"],
+    &["alarm", "call", "logging", "tls"],
     &["route", "balance", "admit", "edge"],
     &["record", "discovery"],
     &["upstream"],

@@ -60,6 +60,34 @@ impl Headers {
         self.add(name, value, is_sensitive(name));
     }
 
+    /// Adds a field whose name may have upper-case letters, which become lower-case ones.
+    pub fn push_lower(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.buffer.len();
+        self.buffer.reserve(PREFIX_BYTES + name.len() + value.len());
+        self.buffer.extend_from_slice(&[0; PREFIX_BYTES]);
+        self.buffer.extend_from_slice(name);
+        let (prefix, name) = self.buffer[start..].split_at_mut(PREFIX_BYTES);
+        name.make_ascii_lowercase();
+        let sensitive = is_sensitive(name);
+        prefix.copy_from_slice(&Prefix { name: name.len(), value: value.len(), sensitive }.encode());
+        self.buffer.extend_from_slice(value);
+        self.fields += 1;
+    }
+
+    /// Adds a field with a number in decimal.
+    pub fn push_number(&mut self, name: &[u8], mut number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return self.push(name, &digits[at..]);
+            }
+        }
+    }
+
     /// Adds a field that no dictionary may hold.
     pub fn push_sensitive(&mut self, name: &[u8], value: &[u8]) {
         self.add(name, value, true);

@@ -1,35 +1,36 @@
 //! The HTTP/1.1 door for the own app's calls.
 
-use std::convert::Infallible;
-use std::pin::Pin;
+mod answer;
+mod request;
+
+pub use answer::DateLine;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::Poll;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http1::{Framing, HeadScan, Refusal, Version};
 use tokio::net::TcpStream;
-use wire::{Headers, RequestHead, TraceContext};
+use wire::limits::INLINE_BODY_BYTES;
 
-use crate::call::{Body, BodyStream, Call, Part, Reply};
+use crate::call::{Body, Call, Reply};
 use crate::config::{Config, Door};
 use crate::dispatch::{self, Dispatcher};
-use crate::edge::{self, Outgoing, Watch};
-use crate::error::{Error, ErrorCode, Phase as CallPhase};
-use crate::ingress::patience::{Busy, Patience};
-use crate::metered::Metered;
+use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket, Unsent, Watch, fields};
+use crate::error::{Error, ErrorCode, Executed, Origin, Phase as CallPhase};
+use crate::ingress::listener::Permit;
+use crate::ingress::patience::{Patience, Watched};
 use crate::metrics::{CallMetrics, Direction, Held, Metrics};
 use crate::record::{Counted, Record};
-use crate::route::{self, Names};
+use request::{Asked, Request};
 
-/// hyper buffers this much of an answer before it asks for more: enough to keep a socket busy, little to hold for a slow one.
-const WRITE_BUFFER_BYTES: usize = 128 * 1024;
+/// Connections of a worker that keep the room for a call between two calls: some kilobytes each, which are not allocated
+/// for every call then. The others are the many that are mostly idle.
+const WARM_CONNECTIONS: usize = 128;
 
 /// What all connections to this door share, on one worker.
 #[derive(Debug)]
@@ -42,244 +43,208 @@ pub struct HttpDoor {
     pub metrics: Arc<Metrics>,
     /// Watches over slow callers.
     pub patience: Rc<Patience>,
+    /// Where sockets read.
+    pub scratch: Scratch,
     /// Calls that never came to name a known service.
     pub unrouted: CallMetrics,
     /// Calls under way from the own app, over all workers: the shutdown waits for them.
     pub calls: Arc<AtomicUsize>,
+    /// The current second, as a Date field says it.
+    pub date: RefCell<DateLine>,
+    /// Connections that keep the room for a call.
+    pub warm: Cell<usize>,
 }
 
 impl HttpDoor {
-    /// Serves one connection. `bound`: the door leads to one service only.
-    pub async fn serve(self: Rc<Self>, socket: TcpStream, bound: Option<Arc<Door>>) {
-        let _connected = Held::new(&self.metrics.callers_connected);
+    /// Serves one connection, on a task of its own. `bound`: the door leads to one service only.
+    pub fn serve(self: Rc<Self>, stream: TcpStream, bound: Option<Arc<Door>>, permit: Permit) {
         let watched = Rc::new(self.patience.watch());
-        let arrival = Rc::clone(&watched);
-        let io = Metered::new(socket, &self.metrics.app_bytes, move || arrival.bytes_arrived());
-        let limits = &self.config.limits;
-        let service = service_fn(|request| {
-            let busy = [watched.busy(), watched.busy()];
-            let (door, bound) = (Rc::clone(&self), bound.clone());
-            async move { Ok::<_, Infallible>(door.answer(request, bound.as_deref(), busy).await) }
-        });
-        let connection = http1::Builder::new()
-            .max_headers(edge::parser_fields(limits.header_count))
-            // hyper answers its own bound with a bare 431; ours, on the parsed head, comes first and says what to do.
-            .max_buf_size((limits.header_bytes * 2 + 16 * 1024).max(WRITE_BUFFER_BYTES))
-            .serve_connection(TokioIo::new(io), service);
-        tokio::select! {
+        let connected = Held::new(&self.metrics.callers_connected);
+        let socket = Rc::new(Socket::new(stream, HeadScan::default(), &self.scratch, &self.metrics.app_bytes));
+        Rc::clone(&watched).spawn(async move {
+            let _kept = (connected, permit);
+            let caller = Caller { socket, watched, bound };
             // How a caller's connection ends is the caller's business; calls that it cut are recorded as cancelled.
-            _ = connection => {}
-            () = watched.over() => {}
+            while let Some(request) = self.next_request(&caller).await {
+                // On the heap: a connection that is idle for long, one of thousands, holds no room for a call.
+                if !Box::pin(self.exchanges(&caller, request)).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The next request's head; `None`: the caller sends no more.
+    async fn next_request(&self, Caller { socket, watched, bound }: &Caller) -> Option<Request> {
+        let limits = &self.config.limits;
+        // Beyond the limit on the fields: a head that exceeds it is told by how much.
+        let longest = limits.header_bytes * 2 + 16 * 1024;
+        let read = |head: &[u8], count: usize| request::read(head, count, limits, bound.as_deref());
+        match poll_fn(|cx| socket.poll_head(cx, longest, || watched.bytes_arrived(), read)).await {
+            Ok(Arrived::Head(request)) => Some(request),
+            Ok(Arrived::Closed) | Err(ReadError::Broken(_) | ReadError::Refused(Refusal::Truncated)) => None,
+            Err(ReadError::Refused(refusal)) => Some(Request::refused(&refusal)),
         }
     }
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        bound: Option<&Door>,
-        [busy, receiving]: [Busy; 2],
-    ) -> Response<Outgoing<Kept>> {
-        let counted = Counted::new(&self.calls);
+    /// One request and its answer after the other. Says whether the connection is fit for more.
+    async fn exchanges(&self, caller: &Caller, mut request: Request) -> bool {
+        let warm = Warm::take(&self.warm);
+        loop {
+            let busy = caller.watched.busy();
+            if !self.exchange(&caller.socket, request).await {
+                return false;
+            }
+            drop(busy);
+            if warm.is_none() {
+                return true;
+            }
+            request = match self.next_request(caller).await {
+                Some(request) => request,
+                None => return false,
+            };
+        }
+    }
+
+    /// One request and its answer. Says whether the connection is fit for another.
+    async fn exchange(&self, socket: &Rc<Socket>, request: Request) -> bool {
+        let Request { call, version, framing, mut keep_alive, expects_continue, is_head } = request;
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
-        let is_head = request.method() == Method::HEAD;
-        let result = match self.read(request, bound).await {
-            Ok(mut call) => {
-                if let Body::Stream(source) = call.body {
-                    call.body = Body::stream(Received { source, _busy: receiving });
+        let counted = Counted::new(&self.calls);
+        socket.begin_body(framing, self.config.limits.header_bytes);
+        let result = match call {
+            Ok(asked) => {
+                let side = if expects_continue { Side::WaitingCaller } else { Side::Caller };
+                match self.call(socket, asked, side, &mut record).await {
+                    Some(result) => result,
+                    // The caller is gone, and the call with it.
+                    None => return false,
                 }
-                record.describe(&call);
-                if let Body::Whole(bytes) = &call.body {
-                    record.sent(bytes.len());
-                }
-                self.dispatcher.call(call, &mut record).await
             }
             Err(error) => Err(error),
         };
-        let (response, body) = match result.and_then(|reply| render(reply, is_head)) {
-            Ok((response, body)) => {
-                record.answered(response.status().as_u16());
-                (response, body)
+        let rendered = result.and_then(|reply| answer::render(reply, is_head, version, &self.date));
+        let (mut head, message) = match rendered {
+            Ok((head, status, message)) => {
+                record.answered(status);
+                (head, message)
             }
             Err(error) => {
                 self.metrics.generated_error(error.code().as_str()).inc();
                 record.failed(&error, dispatch::outcome_of(&error));
-                render_error(&error, is_head)
+                // What follows the head of a request that was refused may be its body or another request.
+                keep_alive &= socket.is_message_over();
+                answer::render_error(&error, is_head)
             }
         };
-        let (parts, ()) = response.into_parts();
-        let body = Outgoing::new(body, &parts.headers, Kept { record, _busy: busy, _counted: counted });
-        Response::from_parts(parts, body)
+        keep_alive &= message.0 != Framing::UntilClose;
+        match (keep_alive, version) {
+            (true, Version::Http11) => {}
+            (true, Version::Http10) => head.extend_from_slice(b"connection: keep-alive\r\n"),
+            (false, _) => head.extend_from_slice(b"connection: close\r\n"),
+        }
+        let mut sending = Sending::new(head, message, Kept { record, _counted: counted });
+        let sent = poll_fn(|cx| match sending.poll(socket, cx) {
+            Poll::Pending => socket.poll_hangup(cx).map(|()| false),
+            Poll::Ready(result) => Poll::Ready(result.is_ok()),
+        });
+        if !sent.await {
+            return false;
+        }
+        drop(sending);
+        poll_fn(|cx| socket.poll_message_over(cx)).await;
+        if !keep_alive || !socket.is_message_over() {
+            socket.linger().await;
+            return false;
+        }
+        true
     }
 
-    /// Makes a call of a request.
-    async fn read(&self, request: Request<Incoming>, bound: Option<&Door>) -> Result<Call, Error> {
-        let (parts, incoming) = request.into_parts();
-        let limits = &self.config.limits;
-        let cost = edge::header_cost(&parts.headers) + parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
-        if cost > limits.header_bytes || parts.headers.len() > limits.header_count {
-            return Err(Error::local(
-                ErrorCode::HeaderTooLarge,
-                CallPhase::Request,
-                format!(
-                    "{} fields of {cost} bytes; limits.header_count is {}, limits.header_bytes {}",
-                    parts.headers.len(),
-                    limits.header_count,
-                    limits.header_bytes
-                ),
-            ));
-        }
-        if parts.method == Method::CONNECT {
-            return Err(Error::local(ErrorCode::BadRequest, CallPhase::Request, "CONNECT is not offered on this port"));
-        }
-        let named = |name: &str| one_value(&parts.headers, name);
-        let service = match bound {
-            Some(door) => door.service.as_str().into(),
-            None => route::service_called(Names {
-                header: named("x-pillion-service")?,
-                authority: parts.uri.authority().map(|authority| authority.host()),
-                host: named("host")?,
-            })?,
+    /// Makes the call. `None`: the caller hung up.
+    async fn call(
+        &self,
+        socket: &Rc<Socket>,
+        asked: Asked,
+        side: Side,
+        record: &mut Record,
+    ) -> Option<Result<Reply, Error>> {
+        let Asked { mut head, version, deadline } = asked;
+        let body = match self.gather(socket, side).await {
+            Ok(body) => body,
+            Err(error) => return Some(Err(error)),
         };
-        let version = match (bound.and_then(|door| door.version.clone()), named("x-pillion-version")?) {
-            (Some(version), _) => Some(version),
-            (None, None) => None,
-            (None, Some(text)) => Some(text.parse().map_err(|error| {
-                Error::local(ErrorCode::BadRequest, CallPhase::Request, format!("x-pillion-version: {error}"))
-            })?),
-        };
-        let mut headers = edge::end_to_end(&parts.headers, |_| false);
-        let deadline = route::deadline_of(&headers, Instant::now())?;
-        // What the sidecars say to each other and to the app is theirs alone to say; the deadline travels in the head.
-        headers.retain(|field| !edge::is_internal(field.name) && field.name != b"grpc-timeout");
-        // The app called sees the name that its caller used, not the address of the caller's sidecar.
-        headers.set(b"host", service.as_bytes());
-        let trace = take_trace(&mut headers);
-        if !headers.contains(b"x-request-id") {
-            headers.push(b"x-request-id", hex(fastrand::u64(..), &mut [0; 16]));
-        }
-        let path = match parts.uri.path_and_query() {
-            Some(path) => Bytes::copy_from_slice(path.as_str().as_bytes()),
-            None => Bytes::from_static(b"/"),
-        };
-        let head = RequestHead {
-            trace: Some(trace),
-            service: Bytes::copy_from_slice(service.as_bytes()),
-            method: Bytes::copy_from_slice(parts.method.as_str().as_bytes()),
-            path,
-            headers,
-            ..RequestHead::default()
-        };
-        let body = match tokio::time::timeout(self.config.timeouts.header, edge::gather(incoming, edge::Side::Caller))
-            .await
-        {
-            Ok(body) => body?,
-            Err(_) => {
-                return Err(Error::local(
-                    ErrorCode::RequestAborted,
-                    CallPhase::Request,
-                    format!("a short body did not arrive within {:?} (timeouts.header)", self.config.timeouts.header),
-                ));
+        match &body {
+            Body::Whole(bytes) => {
+                record.sent(bytes.len());
+                if bytes.len() > INLINE_BODY_BYTES {
+                    // It travels behind the head.
+                    head.headers.push_number(b"content-length", bytes.len() as u64);
+                }
             }
-        };
-        Ok(Call { head, version, deadline, safe: edge::is_safe(&parts.method), body })
-    }
-}
-
-/// The only value of a field; two of them are an attempt to mean two things at once.
-fn one_value<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Error> {
-    let mut values = headers.get_all(name).iter();
-    let Some(first) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Error::local(ErrorCode::BadRequest, CallPhase::Request, format!("{name} stands more than once")));
-    }
-    first
-        .to_str()
-        .map(Some)
-        .map_err(|_| Error::local(ErrorCode::BadRequest, CallPhase::Request, format!("{name} is not plain text")))
-}
-
-/// Takes `traceparent` out of the fields, into its binary form; makes a trace where there is none or an invalid one (W3C
-/// Trace Context, 3.2: an invalid one is to be ignored).
-fn take_trace(headers: &mut Headers) -> TraceContext {
-    let parsed = headers.get(b"traceparent").and_then(parse_traceparent);
-    headers.remove(b"traceparent");
-    parsed.unwrap_or_else(|| {
-        headers.remove(b"tracestate");
-        TraceContext {
-            trace_id: (fastrand::u128(..) | 1).to_be_bytes(),
-            span_id: (fastrand::u64(..) | 1).to_be_bytes(),
-            flags: 0,
+            Body::Stream(_) => {
+                if let Some(length) = socket.body_announced() {
+                    head.headers.push_number(b"content-length", length);
+                }
+            }
         }
-    })
-}
-
-/// Version 00: `00-{32 hex}-{16 hex}-{2 hex}`, neither id all zeros.
-fn parse_traceparent(value: &[u8]) -> Option<TraceContext> {
-    let text = std::str::from_utf8(value).ok()?;
-    if text.len() != 55
-        || !text.starts_with("00-")
-        || text.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'+')
-    {
-        return None;
+        let safe = fields::is_safe(&head.method);
+        let mut call = Call { head, version, deadline, safe, body };
+        record.describe(&call);
+        let mut answer = pin!(self.dispatcher.call(&mut call, record));
+        poll_fn(|cx| {
+            // First: a body that the caller broke off looks like the peer's failure otherwise.
+            if socket.poll_hangup(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            answer.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
-    let mut parts = text.split('-').skip(1);
-    let (trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?);
-    if (trace.len(), span.len(), flags.len()) != (32, 16, 2) {
-        return None;
+
+    /// Takes in the request's body. A short one is waited for, within bounds.
+    async fn gather(&self, socket: &Rc<Socket>, side: Side) -> Result<Body, Error> {
+        let mut body = pin!(edge::gather(socket, side));
+        if let Poll::Ready(body) = poll_fn(|cx| Poll::Ready(body.as_mut().poll(cx))).await {
+            return body;
+        }
+        let limit = self.config.timeouts.header;
+        tokio::time::timeout(limit, body).await.unwrap_or_else(|_| {
+            let detail = format!("a short body did not arrive within {limit:?} (timeouts.header)");
+            Err(Error::local(ErrorCode::RequestAborted, CallPhase::Request, detail))
+        })
     }
-    let trace = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
-    let span = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
-    let flags = u8::from_str_radix(flags, 16).ok()?;
-    Some(TraceContext { trace_id: trace.to_be_bytes(), span_id: span.to_be_bytes(), flags })
 }
 
-fn hex(number: u64, into: &mut [u8; 16]) -> &[u8] {
-    for (index, digit) in into.iter_mut().enumerate() {
-        let nibble = (number >> (60 - 4 * index)) & 0xf;
-        *digit = b"0123456789abcdef"[nibble as usize];
+/// One connection.
+struct Caller {
+    socket: Rc<Socket>,
+    watched: Rc<Watched>,
+    bound: Option<Arc<Door>>,
+}
+
+/// A connection that keeps the room for its next call.
+struct Warm<'a>(&'a Cell<usize>);
+
+impl<'a> Warm<'a> {
+    /// One of the few places, if there is one.
+    fn take(count: &'a Cell<usize>) -> Option<Warm<'a>> {
+        (count.get() < WARM_CONNECTIONS).then(|| {
+            count.set(count.get() + 1);
+            Warm(count)
+        })
     }
-    into
 }
 
-fn render(reply: Reply, is_head: bool) -> Result<(Response<()>, Body), Error> {
-    let invalid = |what: &str| {
-        Error::new(
-            ErrorCode::RemoteProtocol,
-            crate::error::Origin::Remote,
-            CallPhase::Wait,
-            crate::error::Executed::Yes,
-            format!("the answer's {what} cannot be put into HTTP/1.1"),
-        )
-    };
-    let mut response = Response::new(());
-    let status = StatusCode::from_u16(reply.head.status).map_err(|_| invalid("status"))?;
-    *response.status_mut() = status;
-    *response.version_mut() = Version::HTTP_11;
-    edge::to_hyper(reply.head.headers, response.headers_mut()).map_err(|_| invalid("headers"))?;
-    edge::settle_answer(response.headers_mut(), &reply.body, is_head, status);
-    Ok((response, reply.body))
-}
-
-fn render_error(error: &Error, is_head: bool) -> (Response<()>, Body) {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(error.code().status()).unwrap_or(StatusCode::BAD_GATEWAY);
-    let headers = response.headers_mut();
-    headers.insert("x-pillion-error", HeaderValue::from_static(error.code().as_str()));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(after) = error.retry_after_hint() {
-        // Whole seconds are all that the field can say (RFC 9110, 10.2.3).
-        let seconds = after.as_millis().div_ceil(1000) as u64;
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+impl Drop for Warm<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
-    let body = if is_head { Body::EMPTY } else { Body::Whole(error.to_json().into()) };
-    (response, body)
 }
 
-/// What lives until an answer is out: its record, and the caller's place in the sweep.
+/// What lives until an answer is out.
 #[derive(Debug)]
-pub struct Kept {
+struct Kept {
     record: Record,
-    _busy: Busy,
     _counted: Counted,
 }
 
@@ -288,71 +253,22 @@ impl Watch for Kept {
         self.record.received(bytes);
     }
 
-    fn ended(&mut self, error: Option<&Error>) {
-        match error {
+    fn ended(&mut self, failure: Option<&Unsent>) {
+        match failure {
             None => self.record.complete(),
-            Some(error) => self.record.failed(error, dispatch::outcome_of(error)),
+            Some(Unsent::Source(error)) => self.record.failed(error, dispatch::outcome_of(error)),
+            Some(Unsent::Body(refusal)) => {
+                let error = Error::new(
+                    ErrorCode::RemoteProtocol,
+                    Origin::Remote,
+                    CallPhase::Body,
+                    Executed::Yes,
+                    refusal.to_string(),
+                );
+                self.record.failed(&error, dispatch::outcome_of(&error));
+            }
+            // The caller is gone: the record stays "cancelled".
+            Some(Unsent::Socket(_)) => {}
         }
-    }
-}
-
-/// A request's body, during which the connection is busy, also when the answer is out before its end.
-struct Received {
-    source: Pin<Box<dyn BodyStream>>,
-    _busy: Busy,
-}
-
-impl BodyStream for Received {
-    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
-        self.source.as_mut().poll_part(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn traceparent() {
-        let good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let context = parse_traceparent(good).unwrap();
-        assert_eq!(context.trace_id[..2], [0x0a, 0xf7]);
-        assert_eq!(context.span_id[..2], [0xb7, 0xad]);
-        assert_eq!(context.flags, 1);
-        for bad in [
-            "",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319-cb7ad6b7169203331-01-",
-            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ] {
-            assert_eq!(parse_traceparent(bad.as_bytes()), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_invalid_trace_is_replaced_and_its_state_dropped() {
-        let mut headers = Headers::new();
-        headers.push(b"traceparent", b"nonsense");
-        headers.push(b"tracestate", b"a=b");
-        let trace = take_trace(&mut headers);
-        assert_ne!(trace.trace_id, [0; 16]);
-        assert!(headers.is_empty());
-    }
-
-    #[test]
-    fn hex_digits() {
-        assert_eq!(hex(0x0123_4567_89ab_cdef, &mut [0; 16]), b"0123456789abcdef");
-    }
-
-    #[test]
-    fn a_name_given_twice_is_refused() {
-        let mut headers = HeaderMap::new();
-        headers.append("x-pillion-service", HeaderValue::from_static("a"));
-        assert_eq!(one_value(&headers, "x-pillion-service").unwrap(), Some("a"));
-        headers.append("x-pillion-service", HeaderValue::from_static("b"));
-        assert_eq!(one_value(&headers, "x-pillion-service").unwrap_err().code(), ErrorCode::BadRequest);
     }
 }

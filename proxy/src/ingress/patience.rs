@@ -1,11 +1,12 @@
 //! Slow and silent callers (slowloris): one sweep a second over all connections of a worker, instead of a timer each.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
 
 /// How often connections are looked at. Their limits are kept to that precision.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -36,7 +37,9 @@ struct State {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     busy: Cell<usize>,
-    over: Notify,
+    /// The connection's task.
+    task: RefCell<Option<AbortHandle>>,
+    over: Cell<bool>,
 }
 
 /// Keeps a connection [`Phase::Busy`]. A call has one until its answer is out, and one more until its body is in.
@@ -63,7 +66,8 @@ impl Patience {
             phase: Cell::new(Phase::Head),
             since: Cell::new(Instant::now()),
             busy: Cell::new(0),
-            over: Notify::new(),
+            task: RefCell::default(),
+            over: Cell::new(false),
         });
         let key = self.connections.borrow_mut().insert(Rc::clone(&state));
         Watched { patience: Rc::clone(self), state, key }
@@ -88,7 +92,10 @@ impl Patience {
                 Phase::Idle => self.idle,
             };
             if now.saturating_duration_since(state.since.get()) >= limit {
-                state.over.notify_one();
+                state.over.set(true);
+                if let Some(task) = &*state.task.borrow() {
+                    task.abort();
+                }
             }
         }
     }
@@ -115,9 +122,14 @@ impl Watched {
         }
     }
 
-    /// Resolves when patience is over.
-    pub async fn over(&self) {
-        self.state.over.notified().await;
+    /// Watches over `task`, which serves the connection: when patience is over it is aborted, and the connection closed.
+    pub fn spawn(self: Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let state = Rc::clone(&self.state);
+        let task = spawn_local(async move {
+            let _watched = self;
+            task.await;
+        });
+        state.task.replace(Some(task.abort_handle()));
     }
 }
 
@@ -140,12 +152,9 @@ impl Drop for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
 
     fn is_over(watched: &Watched) -> bool {
-        pin!(watched.over()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        watched.state.over.get()
     }
 
     #[test]
@@ -160,6 +169,25 @@ mod tests {
         assert_eq!([is_over(&slow), is_over(&idle), is_over(&busy)], [true, false, false]);
         patience.look(start + Duration::from_secs(120));
         assert_eq!([is_over(&idle), is_over(&busy)], [true, false]);
+    }
+
+    #[test]
+    fn a_task_that_is_out_of_time_is_ended() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(100));
+            let ended = Rc::new(());
+            let held = Rc::clone(&ended);
+            Rc::new(patience.watch()).spawn(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            });
+            patience.look(Instant::now() + Duration::from_secs(12));
+            while Rc::strong_count(&ended) > 1 {
+                tokio::task::yield_now().await;
+            }
+            assert!(patience.connections.borrow().is_empty());
+        });
     }
 
     #[test]

@@ -13,13 +13,14 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use wire::limits::INLINE_BODY_BYTES;
 use wire::{CloseReason, ErrorInfo, Hello, Nack, NackReason};
 
 use crate::call::{Body, BodyStream, Part, Reply, next_part};
 use crate::config::Config;
 use crate::discovery::View;
 use crate::dispatch;
-use crate::edge;
+use crate::edge::fields;
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::ingress::crew::{Crew, Job};
 use crate::metrics::{CallMetrics, Direction, Held, Metrics, Outcome};
@@ -248,7 +249,7 @@ fn cost_and_count(head: &wire::RequestHead) -> (usize, usize) {
 /// The request as the app is to see it.
 fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instant>) -> wire::RequestHead {
     // The caller's sidecar has dropped these already; a peer that does not is not believed.
-    head.headers.retain(|field| !edge::is_internal(field.name) && !field.name.eq_ignore_ascii_case(b"traceparent"));
+    head.headers.retain(|field| !fields::is_internal(field.name) && !field.name.eq_ignore_ascii_case(b"traceparent"));
     if let Some(trace) = &head.trace {
         head.headers.push(b"traceparent", &traceparent(trace));
     }
@@ -283,29 +284,21 @@ async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
     match reply.body {
         Body::Whole(bytes) => {
             let length = bytes.len();
-            match send.respond(&reply.head, bytes, true) {
-                Ok(()) => {
-                    record.received(length);
-                    record.complete();
-                }
-                Err(wire::SendError::HeadTooLarge) => {
-                    let error = head_too_large();
-                    record.failed(&error, Outcome::Local);
-                    refuse(send, &error);
-                }
-                // The stream ended meanwhile: the record stays "cancelled".
-                Err(_) => {}
+            let (inline, behind) =
+                if length <= INLINE_BODY_BYTES { (bytes, Bytes::new()) } else { (Bytes::new(), bytes) };
+            match send.respond(&reply.head, inline, behind.is_empty()) {
+                Ok(()) => {}
+                Err(error) => return not_answered(send, error, record),
+            }
+            if behind.is_empty() || send.send(behind, true).await.is_ok() {
+                record.received(length);
+                record.complete();
             }
         }
         Body::Stream(mut source) => {
             match send.respond(&reply.head, Bytes::new(), false) {
                 Ok(()) => {}
-                Err(wire::SendError::HeadTooLarge) => {
-                    let error = head_too_large();
-                    record.failed(&error, Outcome::Local);
-                    return refuse(send, &error);
-                }
-                Err(_) => return,
+                Err(error) => return not_answered(send, error, record),
             }
             loop {
                 // While the app says nothing, the caller may leave.
@@ -344,14 +337,20 @@ async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
     }
 }
 
-fn head_too_large() -> Error {
-    Error::new(
-        ErrorCode::AppHeaderTooLarge,
-        Origin::App,
-        Phase::Wait,
-        Executed::Yes,
-        "the answer's head exceeds what the caller's sidecar accepts (its limits.header_bytes)",
-    )
+/// The answer's head could not be sent.
+fn not_answered(send: SendHalf, error: wire::SendError, record: &mut Record) {
+    // Otherwise the stream ended meanwhile: the record stays "cancelled".
+    if error == wire::SendError::HeadTooLarge {
+        let error = Error::new(
+            ErrorCode::AppHeaderTooLarge,
+            Origin::App,
+            Phase::Wait,
+            Executed::Yes,
+            "the answer's head exceeds what the caller's sidecar accepts (its limits.header_bytes)",
+        );
+        record.failed(&error, Outcome::Local);
+        refuse(send, &error);
+    }
 }
 
 /// Tells the peer's sidecar of a failure here.

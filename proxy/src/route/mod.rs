@@ -63,14 +63,20 @@ fn lower(text: &str) -> Cow<'_, str> {
 }
 
 fn without_port(host: &str) -> &str {
-    if host.starts_with('[') {
-        return host.split_inclusive(']').next().unwrap_or(host);
-    }
-    host.split(':').next().unwrap_or(host)
+    let last = if host.starts_with('[') {
+        host.bytes().position(|byte| byte == b']').map(|at| at + 1)
+    } else {
+        host.bytes().position(|byte| byte == b':')
+    };
+    &host[..last.unwrap_or(host.len())]
 }
 
 /// Addresses in every spelling that some resolver takes: dotted, short, decimal, octal, hexadecimal, IPv6, localhost.
 fn is_address(name: &str) -> bool {
+    // Each of them begins with a digit, or is one of these; most names are known to be none by their first letter.
+    if !name.starts_with(|first: char| first.is_ascii_digit() || first == '[') && !name.contains(':') {
+        return name.eq_ignore_ascii_case("localhost");
+    }
     if name.starts_with('[') || name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok() {
         return true;
     }

@@ -2,18 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use wire::Headers;
-
 use crate::call::Deadline;
 use crate::error::{Error, ErrorCode, Phase};
 
 /// The longest timeout that counts as one: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// When a call that came at `now` is to be given up, by the shorter one if both headers are there; `None`: neither is.
-pub fn deadline_of(headers: &Headers, now: Instant) -> Result<Option<Deadline>, Error> {
-    let ours = read(headers, "x-pillion-timeout", parse_duration)?;
-    let grpc = read(headers, "grpc-timeout", parse_grpc)?;
+/// When a call that came at `now` is to be given up, by the shorter one if both fields are there; `None`: neither is.
+pub fn deadline_of(ours: Option<&[u8]>, grpc: Option<&[u8]>, now: Instant) -> Result<Option<Deadline>, Error> {
+    let ours = ours.map(|value| read(value, "x-pillion-timeout", parse_duration)).transpose()?;
+    let grpc = grpc.map(|value| read(value, "grpc-timeout", parse_grpc)).transpose()?;
     let shorter = match (ours, grpc) {
         (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
         (a, b) => a.or(b),
@@ -24,24 +22,17 @@ pub fn deadline_of(headers: &Headers, now: Instant) -> Result<Option<Deadline>, 
 
 type Named = (Duration, &'static str);
 
-fn read(
-    headers: &Headers,
-    name: &'static str,
-    parse: impl Fn(&str) -> Option<Duration>,
-) -> Result<Option<Named>, Error> {
-    let Some(value) = headers.get(name.as_bytes()) else { return Ok(None) };
-    match std::str::from_utf8(value).ok().and_then(parse) {
-        Some(duration) => Ok(Some((duration.min(LONGEST), name))),
-        None => {
-            let shown = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
-            let form = if name == "grpc-timeout" { "'100m' or '5S'" } else { "'500ms' or '2s'" };
-            Err(Error::local(
-                ErrorCode::BadRequest,
-                Phase::Request,
-                format!("{name}: '{shown}' is no duration; write it like {form}"),
-            ))
-        }
-    }
+fn read(value: &[u8], name: &'static str, parse: impl Fn(&str) -> Option<Duration>) -> Result<Named, Error> {
+    let duration = std::str::from_utf8(value).ok().and_then(parse).ok_or_else(|| {
+        let shown = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
+        let form = if name == "grpc-timeout" { "'100m' or '5S'" } else { "'500ms' or '2s'" };
+        Error::local(
+            ErrorCode::BadRequest,
+            Phase::Request,
+            format!("{name}: '{shown}' is no duration; write it like {form}"),
+        )
+    })?;
+    Ok((duration.min(LONGEST), name))
 }
 
 /// `500ms`, `2s`, `1.5s`, `3m`, `1h`, `250us`.
@@ -120,14 +111,11 @@ mod tests {
 
     #[test]
     fn the_shorter_one_counts_and_nonsense_is_named() {
-        let mut headers = Headers::new();
         let now = Instant::now();
-        assert_eq!(deadline_of(&headers, now).unwrap(), None);
-        headers.push(b"x-pillion-timeout", b"2s");
-        headers.push(b"grpc-timeout", b"500m");
+        assert_eq!(deadline_of(None, None, now).unwrap(), None);
         let wanted = Deadline { at: now + Duration::from_millis(500), setting: "grpc-timeout" };
-        assert_eq!(deadline_of(&headers, now).unwrap(), Some(wanted));
-        headers.set(b"x-pillion-timeout", b"soon");
-        assert!(deadline_of(&headers, now).unwrap_err().detail().contains("x-pillion-timeout: 'soon'"));
+        assert_eq!(deadline_of(Some(b"2s"), Some(b"500m"), now).unwrap(), Some(wanted));
+        let error = deadline_of(Some(b"soon"), Some(b"500m"), now).unwrap_err();
+        assert!(error.detail().contains("x-pillion-timeout: 'soon'"));
     }
 }

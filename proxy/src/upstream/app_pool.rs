@@ -6,21 +6,20 @@
 //! some 50 µs on loopback, an error costs a call.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http1::HeadScan;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{AppAddress, Config};
-use crate::edge::{self, Outgoing};
-use crate::metered::Metered;
+use crate::edge::{Scratch, Socket};
 use crate::metrics::{Held, Metrics};
-use crate::upstream::http::Uploaded;
 
 /// An app is assumed to keep idle connections for at least twice this.
 const SURE_IDLE: Duration = Duration::from_millis(20);
@@ -29,33 +28,31 @@ const CLOSE_REMEMBERED: Duration = Duration::from_secs(60);
 /// Requests that may wait for a connection, in multiples of the connections allowed.
 const WAITERS_PER_CONNECTION: usize = 4;
 
-/// The request body type of the app leg.
-pub type AppBody = Outgoing<Uploaded>;
-
 /// Connections to the app.
 #[derive(Debug)]
 pub struct AppPool {
     address: AppAddress,
     connect_timeout: Duration,
     idle_timeout: Duration,
-    header_bytes: usize,
-    header_count: usize,
+    scratch: Scratch,
     idle: RefCell<Vec<Connection>>,
+    /// Wakes the sweep, when the app closes an idle connection.
+    sweep: RefCell<Waker>,
     permits: Arc<Semaphore>,
     waiting: Rc<Cell<usize>>,
     most_waiting: usize,
-    tolerance: Rc<Tolerance>,
+    tolerance: Tolerance,
     metrics: Arc<Metrics>,
 }
 
 /// A connection, checked out or idle.
 #[derive(Debug)]
 pub struct Connection {
-    /// hyper's handle.
-    pub sender: SendRequest<AppBody>,
+    /// The socket.
+    pub socket: Rc<Socket>,
     /// It has carried a request before.
     pub reused: bool,
-    idle_since: Rc<Cell<Option<Instant>>>,
+    idle_since: Instant,
     /// How long it had been idle when the sweep last saw it.
     looked_at: Duration,
     _permit: OwnedSemaphorePermit,
@@ -132,6 +129,7 @@ impl AppPool {
         address: AppAddress,
         config: &Config,
         share: usize,
+        scratch: Scratch,
         waiting: Rc<Cell<usize>>,
         metrics: Arc<Metrics>,
     ) -> AppPool {
@@ -139,13 +137,13 @@ impl AppPool {
             address,
             connect_timeout: config.timeouts.app_connect,
             idle_timeout: config.timeouts.app_idle,
-            header_bytes: config.limits.header_bytes,
-            header_count: config.limits.header_count,
+            scratch,
             idle: RefCell::default(),
+            sweep: RefCell::new(Waker::noop().clone()),
             permits: Arc::new(Semaphore::new(share.max(1))),
             waiting,
             most_waiting: share.max(1) * WAITERS_PER_CONNECTION,
-            tolerance: Rc::default(),
+            tolerance: Tolerance::default(),
             metrics,
         }
     }
@@ -164,10 +162,8 @@ impl AppPool {
             return self.connect(permit).await;
         }
         // All permits are out. Idle connections that were too old for this request hold some: one makes room.
-        match self.idle.borrow_mut().pop() {
-            Some(connection) => connection.idle_since.set(None),
-            None if self.waiting.get() >= self.most_waiting => return Err(NoConnection::Full(self.waiting.get())),
-            None => {}
+        if self.idle.borrow_mut().pop().is_none() && self.waiting.get() >= self.most_waiting {
+            return Err(NoConnection::Full(self.waiting.get()));
         }
         let _waiting = Waiting::new(&self.waiting);
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
@@ -177,18 +173,20 @@ impl AppPool {
         self.connect(permit).await
     }
 
-    /// Takes a connection back for the next request. hyper may need a moment to be ready again: whoever takes it waits.
+    /// Takes a connection back for the next request.
     pub fn checkin(&self, mut connection: Connection) {
-        if connection.sender.is_closed() {
-            return;
-        }
         // With requests waiting for a permit, an idle connection would keep it from them.
         if self.waiting.get() > 0 {
             return;
         }
+        let now = Instant::now();
+        if connection.socket.poll_stale(&mut Context::from_waker(&self.sweep.borrow())).is_ready() {
+            self.tolerance.closed(Duration::ZERO, now);
+            return;
+        }
         connection.reused = true;
         connection.looked_at = Duration::ZERO;
-        connection.idle_since.set(Some(Instant::now()));
+        connection.idle_since = now;
         self.idle.borrow_mut().push(connection);
     }
 
@@ -197,16 +195,15 @@ impl AppPool {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
         while let Some(connection) = idle.last() {
-            if connection.sender.is_closed() {
+            let age = now.saturating_duration_since(connection.idle_since);
+            if connection.socket.is_stale() {
+                self.tolerance.closed(age, now);
                 idle.pop();
                 continue;
             }
-            let since = connection.idle_since.get().unwrap_or(now);
-            let age = now.saturating_duration_since(since);
             if once && age >= self.tolerance.sure() {
                 return None;
             }
-            connection.idle_since.set(None);
             return idle.pop();
         }
         None
@@ -214,63 +211,61 @@ impl AppPool {
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, NoConnection> {
         let target = (self.address.host.as_str(), self.address.port);
-        let socket = match tokio::time::timeout(self.connect_timeout, TcpStream::connect(target)).await {
-            Ok(Ok(socket)) => socket,
+        let stream = match tokio::time::timeout(self.connect_timeout, TcpStream::connect(target)).await {
+            Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(NoConnection::Refused(error)),
             Err(_) => return Err(NoConnection::Timeout(self.connect_timeout)),
         };
-        let _ = socket.set_nodelay(true);
-        let (sender, driver) = http1::Builder::new()
-            .max_headers(edge::parser_fields(self.header_count))
-            // hyper's own bound answers with a bare parse error; ours, checked on the parsed head, comes first.
-            .max_buf_size(self.header_bytes * 2 + 16 * 1024)
-            .handshake(TokioIo::new(Metered::new(socket, &self.metrics.app_bytes, || {})))
-            .await
-            .map_err(|error| NoConnection::Refused(io::Error::other(error)))?;
+        let _ = stream.set_nodelay(true);
         self.metrics.app_connections_opened.inc();
-        let idle_since = Rc::new(Cell::new(None::<Instant>));
-        let (watched, tolerance) = (Rc::clone(&idle_since), Rc::clone(&self.tolerance));
-        tokio::task::spawn_local(async move {
-            // An error of the connection reaches the request it belongs to; here it only means the end.
-            let _ = driver.await;
-            if let Some(since) = watched.get() {
-                let now = Instant::now();
-                tolerance.closed(now.saturating_duration_since(since), now);
-            }
-        });
         Ok(Connection {
-            sender,
+            socket: Rc::new(Socket::new(stream, HeadScan::for_responses(), &self.scratch, &self.metrics.app_bytes)),
             reused: false,
-            idle_since,
+            idle_since: Instant::now(),
             looked_at: Duration::ZERO,
             _permit: permit,
             _open: Held::new(&self.metrics.app_connections_open),
         })
     }
 
-    /// Closes what has been idle for too long, now and then, and looks at what the rest survived.
+    /// Notices at once when the app closes an idle connection. Closes what has been idle for too long, now and then, and
+    /// looks at what the rest survived.
     pub async fn sweep(self: Rc<Self>) {
         let mut tick = tokio::time::interval(Duration::from_millis(500).min(self.idle_timeout));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
+        // It asks every idle connection for its state: more than tokio's budget for one turn may be in the pool.
+        let sweeping = poll_fn(|cx| {
+            if !self.sweep.borrow().will_wake(cx.waker()) {
+                *self.sweep.borrow_mut() = cx.waker().clone();
+            }
             let now = Instant::now();
-            self.idle.borrow_mut().retain_mut(|connection| {
-                let age =
-                    connection.idle_since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-                if connection.sender.is_closed() {
-                    return false;
-                }
-                // As old as it was a tick ago: had it been closed then, that would have been noticed by now.
-                self.tolerance.survived(std::mem::replace(&mut connection.looked_at, age), now);
-                if age >= self.idle_timeout {
-                    // Closed by us: says nothing about the app.
-                    connection.idle_since.set(None);
-                    return false;
-                }
-                true
-            });
-        }
+            self.notice_closed(cx, now);
+            while tick.poll_tick(cx).is_ready() {
+                self.age(now);
+            }
+            Poll::<()>::Pending
+        });
+        tokio::task::unconstrained(sweeping).await;
+    }
+
+    fn notice_closed(&self, cx: &mut Context<'_>, now: Instant) {
+        self.idle.borrow_mut().retain(|connection| {
+            let closed = connection.socket.poll_stale(cx).is_ready();
+            if closed {
+                self.tolerance.closed(now.saturating_duration_since(connection.idle_since), now);
+            }
+            !closed
+        });
+    }
+
+    fn age(&self, now: Instant) {
+        self.idle.borrow_mut().retain_mut(|connection| {
+            let age = now.saturating_duration_since(connection.idle_since);
+            // As old as it was a tick ago: had it been closed then, that would have been noticed by now.
+            self.tolerance.survived(std::mem::replace(&mut connection.looked_at, age), now);
+            // Closed by us: says nothing about the app.
+            age < self.idle_timeout
+        });
     }
 
     /// Whether the app accepts connections now.

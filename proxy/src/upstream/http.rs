@@ -1,19 +1,27 @@
 //! The plain HTTP/1.1 call to the own app.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, Uri};
-use hyper::body::Incoming;
+use http1::{Framing, Refusal};
+use tokio::task::{AbortHandle, spawn_local};
+use wire::limits::INLINE_BODY_BYTES;
 use wire::{Headers, RequestHead, ResponseHead};
 
 use crate::call::{Body, BodyStream, Part, Reply};
-use crate::edge::{self, Outgoing, Watch};
+use crate::edge::fields::{self, Kind};
+use crate::edge::{self, Arrived, Message, ReadError, Sending, Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::upstream::app_pool::{AppPool, Connection, NoConnection};
+
+/// Room for what is added to an answer's head: a length.
+const ADDED_BYTES: usize = 40;
+/// Interim answers (RFC 9110, 15.2) that an app may send before the real one.
+const INTERIM_ANSWERS: usize = 16;
 
 /// Header bounds on what the app answers.
 #[derive(Debug, Clone, Copy)]
@@ -24,160 +32,323 @@ pub struct HeaderLimits {
     pub count: usize,
 }
 
+impl HeaderLimits {
+    /// How long a head may be before it is not read to its end: beyond the limit on its fields, so that an answer which
+    /// exceeds that is told by how much.
+    pub fn head_bytes(self) -> usize {
+        self.bytes * 2 + 16 * 1024
+    }
+}
+
 /// Calls the app. `headers` of `head` are complete: what the app is to see.
 ///
 /// A request that can be sent twice is, once, if a reused connection breaks before any answer: the app closed it while
 /// idle. One that cannot goes only on a connection that is surely open (see [`AppPool`]).
 pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, body: Body) -> Result<Reply, Error> {
-    let method = Method::from_bytes(&head.method).map_err(|_| {
-        Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, "the method is invalid")
-    })?;
-    if method == Method::CONNECT {
-        // To hyper's client it would mean that raw bytes follow.
-        return Err(Error::new(
-            ErrorCode::RemoteProtocol,
-            Origin::Remote,
-            Phase::Request,
-            Executed::No,
-            "CONNECT is no call to an app",
-        ));
-    }
-    let uri = Uri::from_maybe_shared(head.path.clone()).ok().filter(|uri| uri.scheme().is_none()).ok_or_else(|| {
-        Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, "the path is invalid")
-    })?;
-    let replay = match &body {
-        Body::Whole(bytes) if edge::is_safe(&method) => Some((head.headers.clone(), bytes.clone())),
-        _ => None,
+    let whole = match &body {
+        Body::Whole(bytes) => Some(bytes.clone()),
+        Body::Stream(_) => None,
     };
-    let is_head = method == Method::HEAD;
-    let uploaded = Rc::new(Cell::new(false));
-    let build = |fields: Headers, body: Body| {
-        let mut headers = HeaderMap::new();
-        edge::to_hyper(fields, &mut headers).map_err(|_| {
-            Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, "a header is invalid")
-        })?;
-        edge::settle_request(&mut headers, &body, &method);
-        let mut request = Request::new(Outgoing::new(body, &headers, Uploaded(Rc::clone(&uploaded))));
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri.clone();
-        *request.headers_mut() = headers;
-        Ok::<_, Error>(request)
-    };
-    let mut request = build(head.headers, body)?;
+    let may_repeat = whole.is_some() && fields::is_safe(&head.method);
+    let mut body = Some(body);
     let mut again = true;
     loop {
-        let mut connection = pool.checkout(replay.is_none()).await.map_err(|error| no_connection(pool, error))?;
+        let body = match (body.take(), &whole) {
+            (Some(body), _) => body,
+            (None, Some(bytes)) => Body::Whole(bytes.clone()),
+            // A stream is not tried again.
+            (None, None) => return Err(invalid("the request's body is gone")),
+        };
+        let (text, message) = encode(&head, body)?;
+        let connection = pool.checkout(!may_repeat).await.map_err(|error| no_connection(pool, error))?;
         let reused = connection.reused;
-        if reused && connection.sender.ready().await.is_err() {
-            // Closed while idle; nothing was sent.
-            continue;
-        }
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => return answer(pool, connection, limits, response, is_head, uploaded).await,
-            Err(mut failure) => {
-                if let Some(unsent) = failure.take_message() {
-                    // hyper gives the request back when not a byte of it was written: provably not executed.
-                    if again {
-                        again = false;
-                        request = unsent;
-                        continue;
-                    }
-                    return Err(broken(pool, failure.error(), Executed::No));
-                }
-                match &replay {
-                    Some((fields, bytes)) if reused && again && !is_garbage(failure.error()) => {
-                        again = false;
-                        request = build(fields.clone(), Body::Whole(bytes.clone()))?;
-                    }
-                    _ => return Err(broken(pool, failure.error(), Executed::Unknown)),
-                }
-            }
+        let mut exchange = Exchange::new(connection, text, message);
+        let failure = match exchange.answer(limits, &head.method[..] == b"HEAD").await {
+            Ok(answer) => return exchange.deliver(pool, limits, answer).await,
+            Err(failure) => failure,
+        };
+        let executed = if exchange.sending.as_ref().is_some_and(|sending| !sending.has_begun()) {
+            // Not a byte of it was written.
+            Executed::No
+        } else {
+            Executed::Unknown
+        };
+        match failure {
+            // The app closed the connection while it was idle.
+            Failure::Broken(_) if again && whole.is_some() && executed == Executed::No => again = false,
+            Failure::Broken(_) if again && reused && may_repeat => again = false,
+            failure => return Err(failure.explain(pool, executed)),
         }
     }
 }
 
-fn is_garbage(error: &hyper::Error) -> bool {
-    error.is_parse()
-}
-
-async fn answer(
-    pool: &Rc<AppPool>,
-    connection: Connection,
-    limits: HeaderLimits,
-    response: Response<Incoming>,
-    is_head: bool,
-    uploaded: Rc<Cell<bool>>,
-) -> Result<Reply, Error> {
-    let (parts, incoming) = response.into_parts();
-    let cost = edge::header_cost(&parts.headers);
-    if cost > limits.bytes || parts.headers.len() > limits.count {
-        return Err(Error::new(
-            ErrorCode::AppHeaderTooLarge,
-            Origin::App,
-            Phase::Wait,
-            Executed::Yes,
-            format!(
-                "{} fields of {cost} bytes; limits.header_count is {}, limits.header_bytes {}",
-                parts.headers.len(),
-                limits.count,
-                limits.bytes
-            ),
-        ));
+/// The request's head in text, and how its body goes out.
+fn encode(head: &RequestHead, body: Body) -> Result<(Vec<u8>, Message), Error> {
+    // Of the forms a target may have, an app is sent the path, or `*`.
+    if head.path.first() != Some(&b'/') && &head.path[..] != b"*" {
+        return Err(invalid("the path is invalid"));
     }
-    let keep = edge::keeps_alive(parts.version, &parts.headers);
-    let mut headers = edge::end_to_end(&parts.headers, |name| name == "x-pillion-error");
-    let status = parts.status.as_u16();
-    let body = edge::gather(incoming, edge::Side::App).await?;
-    if !is_head && !matches!(status, 204 | 304) && matches!(body, Body::Whole(_)) {
-        // The length travels with the frame.
-        headers.remove(b"content-length");
+    if &head.method[..] == b"CONNECT" {
+        // To an app it would mean that raw bytes follow.
+        return Err(invalid("CONNECT is no call to an app"));
     }
-    let body = match body {
-        Body::Whole(bytes) => {
-            if keep && uploaded.get() {
-                pool.checkin(connection);
-            }
-            Body::Whole(bytes)
+    let mut text = Vec::with_capacity(head.headers.text_bytes() + 4 * head.headers.len() + head.path.len() + 128);
+    let written = http1::encode::request_line(&mut text, &head.method, &head.path)
+        .and_then(|()| fields::write(&mut text, &head.headers));
+    written.map_err(|refusal| invalid(&refusal.to_string()))?;
+    let framing = match &body {
+        // A length of 0 is said where the caller said it or the method has a body by its meaning (RFC 9110, 8.6): some
+        // apps ask for it.
+        Body::Whole(bytes) if bytes.is_empty() => {
+            let meant = matches!(&head.method[..], b"POST" | b"PUT" | b"PATCH");
+            if meant || head.headers.contains(b"content-length") { Framing::Length(0) } else { Framing::None }
         }
-        Body::Stream(source) => {
-            Body::stream(Lent { source, connection: Some(connection), keep, uploaded, pool: Rc::clone(pool) })
-        }
+        Body::Whole(bytes) => Framing::Length(bytes.len() as u64),
+        Body::Stream(_) => fields::content_length(&head.headers).map_or(Framing::Chunked, Framing::Length),
     };
-    Ok(Reply { head: ResponseHead { status, headers }, body })
+    Ok((text, (framing, body)))
 }
 
-/// Set once the request's body is out. An app that answers earlier still reads the rest of it, or closes: no other call
-/// may wait behind that, so the connection is not used again.
-#[derive(Debug)]
-pub struct Uploaded(Rc<Cell<bool>>);
+fn invalid(what: &str) -> Error {
+    Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Request, Executed::No, what)
+}
 
-impl Watch for Uploaded {
-    fn ended(&mut self, error: Option<&Error>) {
-        self.0.set(error.is_none());
+/// One request on one connection.
+struct Exchange {
+    connection: Connection,
+    /// The request, while it is being written.
+    sending: Option<Sending<()>>,
+    /// The app took all of the request, or will.
+    takes_all: bool,
+}
+
+/// The head of the app's answer.
+struct Answer {
+    status: u16,
+    headers: Headers,
+    framing: Framing,
+    keep_alive: bool,
+    /// Bytes and fields, as the limits count them.
+    cost: (usize, usize),
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// The connection ended or broke.
+    Broken(String),
+    /// The app's answer is not HTTP/1.1.
+    Bad(Refusal),
+    /// The request's body is not what its head said.
+    Body(Refusal),
+    /// The request's body broke off.
+    Source(Error),
+}
+
+impl Exchange {
+    fn new(connection: Connection, text: Vec<u8>, message: Message) -> Exchange {
+        Exchange { connection, sending: Some(Sending::new(text, message, ())), takes_all: true }
+    }
+
+    /// Writes the request and reads the head of the answer, whichever is possible: an app may answer before it has read all.
+    async fn answer(&mut self, limits: HeaderLimits, to_head: bool) -> Result<Answer, Failure> {
+        for _ in 0..=INTERIM_ANSWERS {
+            let answer = poll_fn(|cx| self.poll_answer(cx, limits, to_head)).await?;
+            match answer.status {
+                // Nobody asked to leave HTTP.
+                101 => return Err(Failure::Bad(Refusal::Syntax("101 without an Upgrade"))),
+                100..=199 => {}
+                _ => return Ok(answer),
+            }
+        }
+        Err(Failure::Bad(Refusal::Syntax("too many interim answers")))
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: HeaderLimits,
+        to_head: bool,
+    ) -> Poll<Result<Answer, Failure>> {
+        let socket = &self.connection.socket;
+        if let Some(sending) = &mut self.sending {
+            match sending.poll(socket, cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.sending = None,
+                Poll::Ready(Err(Unsent::Source(error))) => return Poll::Ready(Err(Failure::Source(error))),
+                Poll::Ready(Err(Unsent::Body(refusal))) => return Poll::Ready(Err(Failure::Body(refusal))),
+                Poll::Ready(Err(Unsent::Socket(error))) if !sending.has_begun() => {
+                    return Poll::Ready(Err(Failure::Broken(error.to_string())));
+                }
+                // The app reads no further; it may have answered before.
+                Poll::Ready(Err(Unsent::Socket(_))) => {
+                    self.sending = None;
+                    self.takes_all = false;
+                }
+            }
+        }
+        let read =
+            |head: &[u8], count: usize| http1::response(head, count, to_head, |answer| Answer::of(answer, head.len()));
+        socket.poll_head(cx, limits.head_bytes(), || {}, read).map(|arrived| match arrived {
+            Ok(Arrived::Head(answer)) => answer.map_err(Failure::Bad),
+            Ok(Arrived::Closed) => Err(Failure::Broken("it closed the connection".to_owned())),
+            Err(ReadError::Broken(error)) => Err(Failure::Broken(error.to_string())),
+            Err(ReadError::Refused(Refusal::Truncated)) => Err(Failure::Broken("its answer broke off".to_owned())),
+            Err(ReadError::Refused(refusal)) => Err(Failure::Bad(refusal)),
+        })
+    }
+
+    /// Makes a reply of the answer, and gives the connection back when it is over.
+    async fn deliver(self, pool: &Rc<AppPool>, limits: HeaderLimits, answer: Answer) -> Result<Reply, Error> {
+        let Answer { status, mut headers, framing, keep_alive, cost: (bytes, count) } = answer;
+        if bytes > limits.bytes || count > limits.count {
+            let detail = format!(
+                "{count} fields of {bytes} bytes; limits.header_count is {}, limits.header_bytes {}",
+                limits.count, limits.bytes
+            );
+            return Err(app_failed(ErrorCode::AppHeaderTooLarge, detail));
+        }
+        let Exchange { connection, sending, takes_all } = self;
+        let socket = Rc::clone(&connection.socket);
+        // An app that answers early may go on reading: so goes the request.
+        let upload = sending.map(|sending| Upload::go_on(sending, Rc::clone(&socket)));
+        socket.begin_body(framing, limits.bytes);
+        let mut lent =
+            Lent { connection: Some(connection), keep_alive: keep_alive && takes_all, upload, pool: Rc::clone(pool) };
+        let body = match edge::gather(&socket, Side::App).await? {
+            Body::Whole(bytes) => {
+                lent.finished();
+                if bytes.len() > INLINE_BODY_BYTES {
+                    // It travels behind the head.
+                    headers.push_number(b"content-length", bytes.len() as u64);
+                }
+                Body::Whole(bytes)
+            }
+            Body::Stream(source) => {
+                if let Framing::Length(length) = framing {
+                    headers.push_number(b"content-length", length);
+                }
+                Body::stream(Answering { source, lent })
+            }
+        };
+        Ok(Reply { head: ResponseHead { status, headers }, body })
     }
 }
 
-/// A streamed answer that holds its connection until its end. Dropped before, it closes the connection: that is how the
+impl Answer {
+    /// `bytes`: how long the whole head is.
+    fn of(head: &http1::ResponseHead<'_>, bytes: usize) -> Answer {
+        let count = head.fields.len();
+        let mut headers = Headers::with_capacity(bytes + ADDED_BYTES, count + 1);
+        let mut cost = 0;
+        let mut length = None;
+        for field in head.fields {
+            cost += fields::cost(field);
+            let name = field.name.as_bytes();
+            if name.eq_ignore_ascii_case(b"content-length") {
+                // Framing is each hop's own.
+                length = Some(field.value);
+            } else if fields::kind(name) == Kind::EndToEnd && !head.connection.names(field.name) {
+                headers.push_lower(name, field.value);
+            }
+        }
+        // The length that an answer to GET would have had, or that 304 speaks of: it describes no body of this message.
+        if let Some(length) = length.filter(|_| head.framing == Framing::None && head.status != 204) {
+            headers.push(b"content-length", length);
+        }
+        let (status, framing, keep_alive) = (head.status, head.framing, head.keep_alive);
+        Answer { status, headers, framing, keep_alive, cost: (cost, count) }
+    }
+}
+
+impl Failure {
+    fn explain(self, pool: &AppPool, executed: Executed) -> Error {
+        let address = pool.address();
+        match self {
+            Failure::Broken(what) => {
+                Error::new(ErrorCode::AppClosed, Origin::App, Phase::Wait, executed, format!("{address}: {what}"))
+            }
+            Failure::Bad(refusal @ (Refusal::HeadTooLong(_) | Refusal::TooManyFields(_))) => {
+                app_failed(ErrorCode::AppHeaderTooLarge, format!("{address}: {refusal}"))
+            }
+            Failure::Bad(refusal) => app_failed(ErrorCode::AppBadResponse, format!("{address}: {refusal}")),
+            Failure::Body(refusal) => Error::new(
+                ErrorCode::RemoteProtocol,
+                Origin::Remote,
+                Phase::Body,
+                Executed::Unknown,
+                format!("the request's body: {refusal}"),
+            ),
+            Failure::Source(error) => error,
+        }
+    }
+}
+
+fn app_failed(code: ErrorCode, detail: String) -> Error {
+    Error::new(code, Origin::App, Phase::Wait, Executed::Yes, detail)
+}
+
+/// The rest of a request whose answer has begun, on a task of its own.
+struct Upload {
+    task: AbortHandle,
+    done: Rc<Cell<bool>>,
+}
+
+impl Upload {
+    fn go_on(mut sending: Sending<()>, socket: Rc<edge::Socket>) -> Upload {
+        let done = Rc::new(Cell::new(false));
+        let is_done = Rc::clone(&done);
+        let task = spawn_local(async move {
+            // Whether it arrived, the answer has to say.
+            let sent = poll_fn(|cx| sending.poll(&socket, cx)).await;
+            is_done.set(sent.is_ok());
+        });
+        Upload { task: task.abort_handle(), done }
+    }
+}
+
+/// A connection lent to a call until its answer has been read. Dropped before, the connection is closed: that is how the
 /// app learns that the caller is gone.
 struct Lent {
-    source: Pin<Box<dyn BodyStream>>,
     connection: Option<Connection>,
-    keep: bool,
-    uploaded: Rc<Cell<bool>>,
+    keep_alive: bool,
+    upload: Option<Upload>,
     pool: Rc<AppPool>,
 }
 
-impl BodyStream for Lent {
+impl Lent {
+    /// The answer has been read: the connection is free. Not if the request is still going out on it: an app that answers
+    /// before it has read all still reads the rest, or closes, and no other call may wait behind that.
+    fn finished(&mut self) {
+        let uploaded = self.upload.take().is_none_or(|upload| upload.done.get());
+        if let Some(connection) = self.connection.take()
+            && self.keep_alive
+            && uploaded
+            && !connection.socket.has_surplus()
+        {
+            self.pool.checkin(connection);
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.task.abort();
+        }
+    }
+}
+
+/// The body of an answer.
+struct Answering {
+    source: Pin<Box<dyn BodyStream>>,
+    lent: Lent,
+}
+
+impl BodyStream for Answering {
     fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
         let polled = self.source.as_mut().poll_part(cx);
-        match &polled {
-            Poll::Ready(None) => {
-                if let Some(connection) = self.connection.take().filter(|_| self.keep && self.uploaded.get()) {
-                    self.pool.checkin(connection);
-                }
-            }
-            Poll::Ready(Some(Err(_))) => self.connection = None,
-            _ => {}
+        if let Poll::Ready(None | Some(Ok(Part::Trailers(_)))) = polled {
+            self.lent.finished();
         }
         polled
     }
@@ -198,27 +369,4 @@ fn no_connection(pool: &AppPool, error: NoConnection) -> Error {
         ),
     };
     Error::new(code, Origin::Remote, Phase::Connect, Executed::No, detail).retry_after(after)
-}
-
-fn broken(pool: &AppPool, error: &hyper::Error, executed: Executed) -> Error {
-    let address = pool.address();
-    if error.is_parse_too_large() {
-        return Error::new(
-            ErrorCode::AppHeaderTooLarge,
-            Origin::App,
-            Phase::Wait,
-            Executed::Yes,
-            format!("{address}: {error}"),
-        );
-    }
-    if is_garbage(error) {
-        return Error::new(
-            ErrorCode::AppBadResponse,
-            Origin::App,
-            Phase::Wait,
-            Executed::Yes,
-            format!("{address}: {error}"),
-        );
-    }
-    Error::new(ErrorCode::AppClosed, Origin::App, Phase::Wait, executed, format!("{address}: {error}"))
 }

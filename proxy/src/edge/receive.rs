@@ -1,0 +1,167 @@
+//! A message's body as it comes from an app's connection.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http1::Piece;
+use wire::Headers;
+use wire::limits::INLINE_BODY_BYTES;
+
+use super::fields;
+use super::socket::{ReadError, Socket};
+use crate::call::{Body, BodyStream, Part};
+use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+
+/// A body up to this long is taken whole if all of it is here already: no task and no stream for it.
+const WHOLE_BYTES: usize = 64 * 1024;
+
+/// Whose body it is: decides what an error in it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's request.
+    Caller,
+    /// The caller's request, and the caller waits to be told to send its body.
+    WaitingCaller,
+    /// The app's answer.
+    App,
+}
+
+impl Side {
+    fn broken(self, error: &ReadError) -> Error {
+        match self {
+            Side::Caller | Side::WaitingCaller => {
+                let code = match error {
+                    ReadError::Refused(http1::Refusal::Truncated) | ReadError::Broken(_) => ErrorCode::RequestAborted,
+                    ReadError::Refused(_) => ErrorCode::BadRequest,
+                };
+                Error::local(code, Phase::Request, format!("the caller's body: {error}"))
+            }
+            Side::App => Error::new(
+                ErrorCode::AppClosed,
+                Origin::App,
+                Phase::Body,
+                Executed::Yes,
+                format!("the app's answer broke off: {error}"),
+            ),
+        }
+    }
+}
+
+/// Takes in the body that [`Socket::begin_body`] has announced: whole when it is known to be small or is all here already,
+/// else as a stream. Only a body that announces a small length is waited for; what arrives bit by bit is passed on bit by bit.
+pub async fn gather(socket: &Rc<Socket>, side: Side) -> Result<Body, Error> {
+    if socket.is_message_over() {
+        return Ok(Body::EMPTY);
+    }
+    let mut receiving = Receiving { socket: Rc::clone(socket), side, first: None, trailers: None };
+    let length = socket.body_left().and_then(|left| usize::try_from(left).ok());
+    match length {
+        Some(length) if length <= INLINE_BODY_BYTES => {
+            poll_fn(|cx| receiving.poll_continue(cx)).await?;
+            let whole = poll_fn(|cx| socket.poll_whole(cx, length)).await;
+            receiving.whole(whole)
+        }
+        Some(length) if length <= WHOLE_BYTES && side != Side::WaitingCaller => {
+            match poll_fn(|cx| Poll::Ready(socket.poll_whole(cx, length))).await {
+                Poll::Ready(whole) => receiving.whole(whole),
+                Poll::Pending => Ok(Body::stream(receiving)),
+            }
+        }
+        Some(_) => Ok(Body::stream(receiving)),
+        None if side == Side::WaitingCaller => Ok(Body::stream(receiving)),
+        None => poll_fn(|cx| Poll::Ready(receiving.take_what_is_here(cx))).await.map(|whole| match whole {
+            Some(whole) => Body::Whole(whole),
+            None => Body::stream(receiving),
+        }),
+    }
+}
+
+/// A body that goes on arriving.
+#[derive(Debug)]
+struct Receiving {
+    socket: Rc<Socket>,
+    side: Side,
+    /// What had arrived before.
+    first: Option<Bytes>,
+    trailers: Option<Headers>,
+}
+
+impl Receiving {
+    fn whole(&self, piece: Result<Option<Piece>, ReadError>) -> Result<Body, Error> {
+        match piece {
+            Ok(Some(Piece::Data(data))) => Ok(Body::Whole(data)),
+            Ok(_) => Ok(Body::EMPTY),
+            Err(error) => Err(self.side.broken(&error)),
+        }
+    }
+
+    /// Takes a body without an announced length as far as it has come: `Some`: that is all of it.
+    fn take_what_is_here(&mut self, cx: &mut Context<'_>) -> Result<Option<Bytes>, Error> {
+        let mut first = Bytes::new();
+        let mut joined = BytesMut::new();
+        loop {
+            match self.socket.poll_piece(cx).map_err(|error| self.side.broken(&error))? {
+                Poll::Ready(Some(Piece::Data(data))) if first.is_empty() => first = data,
+                Poll::Ready(Some(Piece::Data(data))) => {
+                    if joined.is_empty() {
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&data);
+                }
+                Poll::Ready(Some(Piece::Trailers(trailers))) => {
+                    self.trailers = Some(fields::of_trailers(&trailers));
+                    break;
+                }
+                Poll::Ready(None) => return Ok(Some(if joined.is_empty() { first } else { joined.freeze() })),
+                Poll::Pending => break,
+            }
+            if first.len().max(joined.len()) > WHOLE_BYTES {
+                break;
+            }
+        }
+        self.first = Some(if joined.is_empty() { first } else { joined.freeze() }).filter(|first| !first.is_empty());
+        Ok(None)
+    }
+
+    /// Tells a caller that waits for it to send its body.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.side == Side::WaitingCaller {
+            // Nothing else is being written, and the socket has room for a line: were it full, the caller is told again.
+            match ready!(self.socket.poll_write(cx, &[IoSlice::new(http1::encode::CONTINUE)])) {
+                Ok(_) => self.side = Side::Caller,
+                Err(error) => return Poll::Ready(Err(self.side.broken(&error.into()))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl BodyStream for Receiving {
+    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        if let Err(error) = ready!(self.poll_continue(cx)) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Part::Data(first))));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Part::Trailers(trailers))));
+        }
+        Poll::Ready(match ready!(self.socket.poll_piece(cx)) {
+            Ok(Some(Piece::Data(data))) => Some(Ok(Part::Data(data))),
+            Ok(Some(Piece::Trailers(trailers))) => Some(Ok(Part::Trailers(fields::of_trailers(&trailers)))),
+            Ok(None) => None,
+            Err(error) => Some(Err(self.side.broken(&error))),
+        })
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.socket.abandon_body();
+    }
+}

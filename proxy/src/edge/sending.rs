@@ -1,0 +1,185 @@
+//! A message on its way to an app.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http1::{Framing, Outgoing, Refusal};
+use wire::Headers;
+
+use super::fields;
+use super::socket::Socket;
+use crate::call::{Body, BodyStream, Part};
+use crate::error::Error;
+
+/// Of a streamed body so much is taken ahead of the socket: enough to keep it busy, little to hold for a slow reader.
+const QUEUE_BYTES: usize = 128 * 1024;
+/// A body up to this long goes into the same buffer as its head: copying it costs less than a second slice.
+const JOINED_BYTES: usize = 4 * 1024;
+/// Slices of one gathered write.
+const SLICES: usize = 64;
+
+/// Whoever wants to know what became of a body.
+pub trait Watch {
+    /// Bytes were taken from the body.
+    fn passed(&mut self, _bytes: usize) {}
+    /// All of the message is with the socket, or it failed. Not called when it is dropped before.
+    fn ended(&mut self, _failure: Option<&Unsent>) {}
+}
+
+/// Nobody.
+impl Watch for () {}
+
+/// Why a message did not go out whole.
+#[derive(Debug)]
+pub enum Unsent {
+    /// Its body broke off.
+    Source(Error),
+    /// Its body is not as long as its head announced, or has a trailer that is none.
+    Body(Refusal),
+    /// The connection broke.
+    Socket(io::Error),
+}
+
+/// A message being written. Drop it before its end, and the connection is of no more use.
+#[derive(Debug)]
+pub struct Sending<W: Watch> {
+    /// The head, with a small body behind it.
+    head: Vec<u8>,
+    head_sent: usize,
+    queue: VecDeque<Bytes>,
+    queued: usize,
+    body: Outgoing,
+    source: Option<Source>,
+    watch: W,
+}
+
+struct Source(Pin<Box<dyn BodyStream>>);
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+/// How a message's body is framed and where it comes from.
+pub type Message = (Framing, Body);
+
+impl<W: Watch> Sending<W> {
+    /// A message: `head` without the lines that end it, and its body, which goes out framed like this.
+    pub fn new(mut head: Vec<u8>, (framing, body): Message, mut watch: W) -> Sending<W> {
+        http1::encode::end_of_head(&mut head, framing);
+        let mut queue = VecDeque::new();
+        let mut queued = 0;
+        let mut source = None;
+        match body {
+            // An answer to HEAD, say: whatever the body is, it does not go out.
+            _ if framing == Framing::None => {}
+            Body::Whole(bytes) => {
+                watch.passed(bytes.len());
+                if bytes.len() <= JOINED_BYTES {
+                    head.extend_from_slice(&bytes);
+                } else {
+                    queued = bytes.len();
+                    queue.push_back(bytes);
+                }
+            }
+            Body::Stream(stream) => source = Some(Source(stream)),
+        }
+        Sending { head, head_sent: 0, queue, queued, body: Outgoing::new(framing), source, watch }
+    }
+
+    /// Writes on. `Ready`: all of it is with the socket.
+    pub fn poll(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
+        let result = ready!(self.poll_on(socket, cx));
+        self.watch.ended(result.as_ref().err());
+        Poll::Ready(result)
+    }
+
+    /// Whether any of it has been handed to the socket.
+    pub fn has_begun(&self) -> bool {
+        self.head_sent > 0
+    }
+
+    fn poll_on(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
+        loop {
+            self.fill(cx)?;
+            if self.head_sent == self.head.len() && self.queue.is_empty() {
+                return if self.source.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            let written = ready!(self.write(socket, cx)).map_err(Unsent::Socket)?;
+            if written == 0 {
+                return Poll::Ready(Err(Unsent::Socket(io::ErrorKind::WriteZero.into())));
+            }
+            self.advance(written);
+        }
+    }
+
+    /// Takes from the body what is there, within bounds.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), Unsent> {
+        while self.queued < QUEUE_BYTES {
+            let Some(Source(source)) = &mut self.source else { return Ok(()) };
+            let Poll::Ready(part) = source.as_mut().poll_part(cx) else { return Ok(()) };
+            let (queue, queued) = (&mut self.queue, &mut self.queued);
+            let write = |bytes: Bytes| {
+                *queued += bytes.len();
+                queue.push_back(bytes);
+            };
+            match part {
+                Some(Ok(Part::Data(data))) => {
+                    self.watch.passed(data.len());
+                    self.body.data(data, write).map_err(Unsent::Body)?;
+                    continue;
+                }
+                Some(Ok(Part::Trailers(mut trailers))) => {
+                    // In them what is internal can only come from an app, or from a peer that makes it up.
+                    trailers.retain(|field| fields::is_trailer(field.name));
+                    self.body.end(pairs(&trailers), write).map_err(Unsent::Body)?;
+                }
+                None => self.body.end(std::iter::empty(), write).map_err(Unsent::Body)?,
+                // What was announced is out: how the source ended then is of no matter.
+                Some(Err(_)) if self.body.is_complete() => {}
+                Some(Err(error)) => return Err(Unsent::Source(error)),
+            }
+            self.source = None;
+        }
+        Ok(())
+    }
+
+    fn write(&self, socket: &Socket, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let head = &self.head[self.head_sent..];
+        if self.queue.is_empty() {
+            return socket.poll_write(cx, &[IoSlice::new(head)]);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        let parts =
+            Some(head).filter(|head| !head.is_empty()).into_iter().chain(self.queue.iter().map(|part| &part[..]));
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+            count += 1;
+        }
+        socket.poll_write(cx, &slices[..count])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let of_head = written.min(self.head.len() - self.head_sent);
+        self.head_sent += of_head;
+        written -= of_head;
+        self.queued -= written;
+        while let Some(part) = self.queue.front_mut() {
+            if written < part.len() {
+                part.advance(written);
+                return;
+            }
+            written -= part.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+fn pairs(headers: &Headers) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.iter().map(|field| (field.name, field.value))
+}

@@ -1,0 +1,355 @@
+//! An app's connection: reads heads and bodies, writes, counts bytes.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use http1::{Body, Framing, HeadScan, Piece, Refusal};
+use prometheus::IntCounter;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::metrics::ByFlow;
+
+/// Read at once from a connection that has sent nothing yet: all connections of a worker share this room.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// A body is read in pieces of this size at first, and of up to the larger one while it keeps filling them.
+const PIECE_BYTES: usize = 16 * 1024;
+const LARGE_PIECE_BYTES: usize = 256 * 1024;
+/// What a caller may send ahead while its call is under way.
+const AHEAD_BYTES: usize = 64 * 1024;
+/// How long a caller that was refused may take to read that, and to stop sending.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Where the sockets of a worker read what they do not know the size of.
+#[derive(Debug, Clone)]
+pub struct Scratch(Rc<RefCell<Vec<u8>>>);
+
+impl Scratch {
+    /// For one worker.
+    pub fn new() -> Scratch {
+        Scratch(Rc::new(RefCell::new(vec![0; SCRATCH_BYTES])))
+    }
+}
+
+/// A connection with an app.
+#[derive(Debug)]
+pub struct Socket {
+    stream: RefCell<TcpStream>,
+    input: RefCell<Input>,
+    scratch: Scratch,
+    received: IntCounter,
+    sent: IntCounter,
+}
+
+/// What has arrived.
+#[derive(Debug)]
+struct Input {
+    /// Read and not used yet.
+    buffer: BytesMut,
+    scan: HeadScan,
+    /// The message under way.
+    body: Body,
+    announced: Option<u64>,
+    /// How much of a body to read at once.
+    piece: usize,
+    /// Nobody reads the rest of the body.
+    abandoned: bool,
+    /// Whoever waits for the body's end.
+    waits_for_end: Option<Waker>,
+}
+
+/// What [`Socket::poll_head`] found.
+#[derive(Debug)]
+pub enum Arrived<T> {
+    /// A head, as the caller read it.
+    Head(T),
+    /// The connection ended before a byte of one.
+    Closed,
+}
+
+impl Socket {
+    /// Takes a connection over, on which `scan` looks for heads. Its bytes are counted into `bytes`.
+    pub fn new(stream: TcpStream, scan: HeadScan, scratch: &Scratch, bytes: &ByFlow) -> Socket {
+        Socket {
+            stream: RefCell::new(stream),
+            input: RefCell::new(Input {
+                buffer: BytesMut::new(),
+                scan,
+                body: Body::new(Framing::None, 0),
+                announced: None,
+                piece: PIECE_BYTES,
+                abandoned: false,
+                waits_for_end: None,
+            }),
+            scratch: scratch.clone(),
+            received: bytes.received.clone(),
+            sent: bytes.sent.clone(),
+        }
+    }
+
+    /// Waits for the head of the next message, of at most `max` bytes, and hands it to `read`, with the number of its fields.
+    ///
+    /// `arrived` is called when bytes have come.
+    pub fn poll_head<T>(
+        &self,
+        cx: &mut Context<'_>,
+        max: usize,
+        mut arrived: impl FnMut(),
+        read: impl FnOnce(&[u8], usize) -> T,
+    ) -> Poll<Result<Arrived<T>, ReadError>> {
+        let mut input = self.input.borrow_mut();
+        let input = &mut *input;
+        loop {
+            if !input.buffer.is_empty() {
+                if let Some(found) = input.scan.find(&input.buffer, max)? {
+                    let result = read(&input.buffer[found.range.clone()], found.fields);
+                    input.buffer.advance(found.range.end);
+                    return Poll::Ready(Ok(Arrived::Head(result)));
+                }
+                input.buffer.reserve(PIECE_BYTES);
+                match ready!(self.poll_fill(cx, &mut input.buffer))? {
+                    0 => return Poll::Ready(Err(ReadError::Refused(Refusal::Truncated))),
+                    _ => continue,
+                }
+            }
+            // Most heads come in one piece: read where they lie, nothing is kept.
+            let mut scratch = self.scratch.0.borrow_mut();
+            let count = ready!(self.poll_read(cx, &mut scratch))?;
+            if count == 0 {
+                return Poll::Ready(Ok(Arrived::Closed));
+            }
+            arrived();
+            let bytes = &scratch[..count];
+            match input.scan.find(bytes, max)? {
+                Some(found) => {
+                    let result = read(&bytes[found.range.clone()], found.fields);
+                    input.buffer.extend_from_slice(&bytes[found.range.end..]);
+                    return Poll::Ready(Ok(Arrived::Head(result)));
+                }
+                None => input.buffer.extend_from_slice(bytes),
+            }
+        }
+    }
+
+    /// The head that was read has a body like this.
+    pub fn begin_body(&self, framing: Framing, trailer_bytes: usize) {
+        let mut input = self.input.borrow_mut();
+        input.body = Body::new(framing, trailer_bytes);
+        input.announced = input.body.left();
+        input.piece = PIECE_BYTES;
+        input.abandoned = false;
+    }
+
+    /// Nobody reads the rest of the body.
+    pub fn abandon_body(&self) {
+        let mut input = self.input.borrow_mut();
+        if !input.body.is_ended() {
+            input.abandoned = true;
+            input.wake_waiting();
+        }
+    }
+
+    /// The next piece of the body; `None` after the last.
+    pub fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Piece>, ReadError>> {
+        let mut input = self.input.borrow_mut();
+        let input = &mut *input;
+        loop {
+            if let Some(piece) = input.body.next(&mut input.buffer)? {
+                input.announce_end();
+                return Poll::Ready(Ok(Some(piece)));
+            }
+            if input.body.is_ended() {
+                input.announce_end();
+                return Poll::Ready(Ok(None));
+            }
+            ready!(self.poll_more(cx, input))?;
+        }
+    }
+
+    /// Waits until all of a body of known length is here, and takes it in one piece.
+    pub fn poll_whole(&self, cx: &mut Context<'_>, length: usize) -> Poll<Result<Option<Piece>, ReadError>> {
+        let mut input = self.input.borrow_mut();
+        let input = &mut *input;
+        while input.buffer.len() < length {
+            input.piece = length - input.buffer.len();
+            ready!(self.poll_more(cx, input))?;
+        }
+        Poll::Ready(Ok(input.body.next(&mut input.buffer)?))
+    }
+
+    /// What is left of the body, where it is known.
+    pub fn body_left(&self) -> Option<u64> {
+        self.input.borrow().body.left()
+    }
+
+    /// The length of the body that its head announced.
+    pub fn body_announced(&self) -> Option<u64> {
+        self.input.borrow().announced
+    }
+
+    /// Nothing of the message is still to come.
+    pub fn is_message_over(&self) -> bool {
+        self.input.borrow().body.is_ended()
+    }
+
+    /// Bytes are here that belong to no message yet.
+    pub fn has_surplus(&self) -> bool {
+        !self.input.borrow().buffer.is_empty()
+    }
+
+    /// Resolves when the other side has closed, or its connection broke. What it sends ahead is kept, within bounds.
+    pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut input = self.input.borrow_mut();
+        let input = &mut *input;
+        if !input.body.is_ended() && !input.abandoned {
+            // Whoever reads the body learns it.
+            input.waits_for_end = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let mut scratch = self.scratch.0.borrow_mut();
+        while input.buffer.len() < AHEAD_BYTES {
+            match ready!(self.poll_read(cx, &mut scratch)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                // The rest of a body that nobody wants.
+                Ok(_) if input.abandoned => {}
+                Ok(count) => input.buffer.extend_from_slice(&scratch[..count]),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Resolves when all of the message has been read, or nobody reads it any more.
+    pub fn poll_message_over(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut input = self.input.borrow_mut();
+        if input.body.is_ended() || input.abandoned {
+            return Poll::Ready(());
+        }
+        input.waits_for_end = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether an idle connection was closed, or says what nobody asked for. Costs no system call unless something came.
+    pub fn is_stale(&self) -> bool {
+        let mut byte = [0];
+        !matches!(self.stream.borrow().try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Wakes the task of `cx` when something comes on an idle connection; `Ready`: something has.
+    pub fn poll_stale(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let ready = self.stream.borrow().poll_read_ready(cx);
+            match ready {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(_) if self.is_stale() => return Poll::Ready(()),
+                // Readiness that was left over.
+                Poll::Ready(_) => {}
+            }
+        }
+    }
+
+    /// Writes what the socket takes of `slices` now.
+    pub fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream.borrow_mut();
+        let stream = Pin::new(&mut *stream);
+        let count = match slices {
+            // The plain call is the cheaper one.
+            [slice] => ready!(stream.poll_write(cx, slice))?,
+            slices => ready!(stream.poll_write_vectored(cx, slices))?,
+        };
+        self.sent.inc_by(count as u64);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Says that nothing more comes, and gives the other side a moment to read and to stop: a socket closed with input
+    /// unread is reset, which takes the answer from who has not read it yet.
+    pub async fn linger(&self) {
+        let closing = async {
+            poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await?;
+            while poll_fn(|cx| self.poll_read(cx, &mut self.scratch.0.borrow_mut())).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // However it ends, it is closed now.
+        let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+
+    /// Reads more of a body.
+    fn poll_more(&self, cx: &mut Context<'_>, input: &mut Input) -> Poll<Result<(), ReadError>> {
+        let wanted = input.body.left().and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+        let wanted = wanted.saturating_sub(input.buffer.len()).clamp(1, input.piece);
+        input.buffer.reserve(wanted);
+        let count = ready!(self.poll_fill(cx, &mut input.buffer))?;
+        if count == 0 {
+            return Poll::Ready(input.body.handle_close().map_err(ReadError::from));
+        }
+        if count >= input.piece {
+            input.piece = (input.piece * 2).min(LARGE_PIECE_BYTES);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut buffer))?;
+        let count = buffer.filled().len();
+        self.received.inc_by(count as u64);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_fill(&self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream.borrow_mut();
+        let count = ready!(pin!(stream.read_buf(into)).poll(cx))?;
+        self.received.inc_by(count as u64);
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl Input {
+    fn announce_end(&mut self) {
+        if self.body.is_ended() {
+            self.wake_waiting();
+        }
+    }
+
+    fn wake_waiting(&mut self) {
+        if let Some(waker) = self.waits_for_end.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Why a message could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// What came is none, or less than announced.
+    Refused(Refusal),
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+impl From<Refusal> for ReadError {
+    fn from(refusal: Refusal) -> ReadError {
+        ReadError::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> ReadError {
+        ReadError::Broken(error)
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Refused(refusal) => refusal.fmt(f),
+            ReadError::Broken(error) => error.fmt(f),
+        }
+    }
+}

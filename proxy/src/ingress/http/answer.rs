@@ -1,0 +1,100 @@
+//! A reply, or an error of ours, as an HTTP/1.1 answer.
+
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use http1::{Framing, Refusal, Version};
+
+use crate::call::{Body, Reply};
+use crate::edge::{Message, fields};
+use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+
+/// Room for an answer's first line, for what is added to its fields, and for a small body.
+const ANSWER_BYTES: usize = 512;
+
+/// The answer's head in text, its status, and how its body goes out.
+pub fn render(
+    reply: Reply,
+    is_head: bool,
+    version: Version,
+    date: &RefCell<DateLine>,
+) -> Result<(Vec<u8>, u16, Message), Error> {
+    let invalid = |what: String| {
+        let detail = format!("the answer cannot be put into HTTP/1.1: {what}");
+        Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Wait, Executed::Yes, detail)
+    };
+    let Reply { head, body } = reply;
+    let mut text = Vec::with_capacity(head.headers.text_bytes() + 4 * head.headers.len() + ANSWER_BYTES);
+    status_line(&mut text, head.status)
+        .and_then(|()| fields::write(&mut text, &head.headers))
+        .map_err(|refusal| invalid(refusal.to_string()))?;
+    if !head.headers.contains(b"date") {
+        // RFC 9110, 6.6.1
+        date.borrow_mut().write(&mut text);
+    }
+    let announced = fields::content_length(&head.headers);
+    let framing = match (head.status, &body) {
+        (100..=199, _) => return Err(invalid(format!("status {}", head.status))),
+        (204, _) => Framing::None,
+        (304, _) => without_body(&mut text, announced),
+        _ if is_head => without_body(&mut text, announced),
+        (_, Body::Whole(bytes)) => Framing::Length(bytes.len() as u64),
+        (_, Body::Stream(_)) => match (announced, version) {
+            (Some(length), _) => Framing::Length(length),
+            (None, Version::Http11) => Framing::Chunked,
+            (None, Version::Http10) => Framing::UntilClose,
+        },
+    };
+    Ok((text, head.status, (framing, body)))
+}
+
+/// The answer that tells of an error.
+pub fn render_error(error: &Error, is_head: bool) -> (Vec<u8>, Message) {
+    let mut text = Vec::with_capacity(ANSWER_BYTES);
+    let body = error.to_json();
+    // Neither can fail: a code's status is one, and its name is plain.
+    let _ = status_line(&mut text, error.code().status());
+    let _ = http1::encode::field(&mut text, b"x-pillion-error", error.code().as_str().as_bytes());
+    text.extend_from_slice(b"content-type: application/json\r\n");
+    if let Some(after) = error.retry_after_hint() {
+        // Whole seconds are all that the field can say (RFC 9110, 10.2.3).
+        let seconds = after.as_millis().div_ceil(1000);
+        text.extend_from_slice(format!("retry-after: {seconds}\r\n").as_bytes());
+    }
+    let framing =
+        if is_head { without_body(&mut text, Some(body.len() as u64)) } else { Framing::Length(body.len() as u64) };
+    (text, (framing, Body::Whole(body.into())))
+}
+
+/// A length that describes no body of this message: what GET would have had, or what 304 speaks of.
+fn without_body(text: &mut Vec<u8>, announced: Option<u64>) -> Framing {
+    if let Some(length) = announced {
+        text.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+    }
+    Framing::None
+}
+
+fn status_line(text: &mut Vec<u8>, status: u16) -> Result<(), Refusal> {
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
+    http1::encode::status_line(text, status, reason)
+}
+
+/// The current second as a Date field says it, made once a second.
+#[derive(Debug, Default)]
+pub struct DateLine {
+    second: u64,
+    line: Vec<u8>,
+}
+
+impl DateLine {
+    fn write(&mut self, text: &mut Vec<u8>) {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second != self.second || self.line.is_empty() {
+            self.second = second;
+            self.line = format!("date: {}\r\n", httpdate::fmt_http_date(now)).into_bytes();
+        }
+        text.extend_from_slice(&self.line);
+    }
+}
