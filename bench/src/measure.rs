@@ -1,181 +1,130 @@
-//! The measurements, each over all pairs in turns.
+//! The one loop: every workload, every repetition, every pair in turn.
 
-use crate::load::{self, Wrk};
-use crate::rig::{Pair, Rig};
-use crate::{Result, proc};
+use crate::Result;
+use crate::load::Wrk;
+use crate::peers::Peer;
+use crate::site::Site;
+use crate::workloads::{Better, Contestant, Metric, WARM_UP, Workload};
 use serde::Serialize;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// How long and how often.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) repetitions: usize,
     pub(crate) span: Duration,
-    pub(crate) nginx_only: bool,
 }
 
-const MANY: usize = 64;
-/// Small calls beside bulk go over this many connections.
-const BESIDE: usize = 8;
-const BULK_DOWN: usize = 2;
-const BULK_UP: usize = 2;
-/// For the bulk streams to be under way before the small calls beside them are measured.
-const BULK_LEAD: Duration = Duration::from_secs(1);
-
-/// Everything measured, a series a pair.
+/// What came of one workload.
 #[derive(Debug, Serialize)]
-pub(crate) struct Results {
-    pub(crate) machine: Machine,
-    pub(crate) pairs: Vec<PairResults>,
+pub(crate) struct Outcome {
+    #[serde(skip)]
+    pub(crate) workload: &'static Workload,
+    letter: char,
+    what: &'static str,
+    pub(crate) pairs: Vec<PairOutcome>,
 }
 
-/// Where it was measured.
 #[derive(Debug, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cores: usize,
-    pub(crate) processor: String,
-    pub(crate) kernel: String,
-    pub(crate) nginx: String,
+pub(crate) struct PairOutcome {
+    pub(crate) name: &'static str,
+    #[serde(skip)]
+    pub(crate) is_ours: bool,
+    pub(crate) series: Vec<Series>,
 }
 
-/// What one pair came to; a value a repetition.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct PairResults {
-    pub(crate) name: String,
-    pub(crate) many: Series,
-    pub(crate) one: Series,
-    pub(crate) alone_p50_us: Vec<f64>,
-    pub(crate) alone_p99_us: Vec<f64>,
-    pub(crate) beside_p50_us: Vec<f64>,
-    pub(crate) beside_p99_us: Vec<f64>,
-    pub(crate) idle_rss_kib: [u64; 2],
-    pub(crate) after_rss_kib: [u64; 2],
-}
-
-/// A closed loop over some connections.
-#[derive(Debug, Default, Serialize)]
+/// One metric's value in each repetition.
+#[derive(Debug, Serialize)]
 pub(crate) struct Series {
-    /// CPU time of both sides together for one call, in microseconds.
-    pub(crate) cpu_us: Vec<f64>,
-    pub(crate) per_second: Vec<f64>,
-    pub(crate) p50_us: Vec<f64>,
-    pub(crate) p99_us: Vec<f64>,
+    #[serde(skip)]
+    pub(crate) metric: Metric,
+    name: &'static str,
+    pub(crate) values: Vec<f64>,
 }
 
-impl Series {
-    fn add(&mut self, cpu_us: f64, seen: Wrk) {
-        self.cpu_us.push(cpu_us);
-        self.per_second.push(seen.per_second);
-        self.p50_us.push(seen.p50_us);
-        self.p99_us.push(seen.p99_us);
+impl Outcome {
+    pub(crate) fn pair(&self, name: &str) -> Option<&PairOutcome> {
+        self.pairs.iter().find(|pair| pair.name == name)
+    }
+
+    /// The best median that anybody but us has.
+    pub(crate) fn best_peer(&self, metric: Metric) -> Option<f64> {
+        let medians = self.pairs.iter().filter(|pair| !pair.is_ours).filter_map(|pair| pair.median(metric));
+        medians.reduce(match metric.better {
+            Better::Lower => f64::min,
+            Better::Higher => f64::max,
+        })
+    }
+
+    /// All metrics of this workload, in their order.
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        let longest = self.pairs.iter().max_by_key(|pair| pair.series.len());
+        longest.map(|pair| pair.series.iter().map(|series| series.metric).collect()).unwrap_or_default()
     }
 }
 
-/// Runs all measurements.
-pub(crate) fn all(plan: &Plan) -> Result<Results> {
-    let rig = Rig::start(plan.nginx_only)?;
-    let mut results: Vec<PairResults> =
-        rig.pairs.iter().map(|pair| PairResults { name: pair.name.into(), ..PairResults::default() }).collect();
-    for (pair, result) in rig.pairs.iter().zip(&mut results) {
-        result.idle_rss_kib = pair.rss_kib()?;
-        load::wrk(pair.door, MANY, Duration::from_secs(1))?; // warm: connections, pools, branch predictors
-    }
-    for repetition in 1..=plan.repetitions {
-        eprintln!("bench: {MANY} connections, repetition {repetition} of {}", plan.repetitions);
-        for (pair, result) in rig.pairs.iter().zip(&mut results) {
-            let (cpu_us, seen) = costed(pair, MANY, plan.span)?;
-            result.many.add(cpu_us, seen);
-        }
-    }
-    let fewer = plan.repetitions.div_ceil(2);
-    for repetition in 1..=fewer {
-        eprintln!("bench: one connection, repetition {repetition} of {fewer}");
-        for (pair, result) in rig.pairs.iter().zip(&mut results) {
-            let (cpu_us, seen) = costed(pair, 1, plan.span)?;
-            result.one.add(cpu_us, seen);
-        }
-    }
-    for repetition in 1..=fewer {
-        eprintln!("bench: small calls beside bulk, repetition {repetition} of {fewer}");
-        for (pair, result) in rig.pairs.iter().zip(&mut results) {
-            beside_bulk(pair, plan.span, result)?;
-        }
-    }
-    for (pair, result) in rig.pairs.iter().zip(&mut results) {
-        result.after_rss_kib = pair.rss_kib()?;
-    }
-    Ok(Results { machine: machine(), pairs: results })
-}
-
-/// `wrk` for a span, and the CPU time of both sides for one call.
-fn costed(pair: &Pair, connections: usize, span: Duration) -> Result<(f64, Wrk)> {
-    let pids = pair.pids()?;
-    let before = proc::cpu_nanos(&pids)?;
-    let seen = load::wrk(pair.door, connections, span)?;
-    let used = proc::cpu_nanos(&pids)? - before;
-    Ok((used as f64 / 1e3 / seen.calls as f64, seen))
-}
-
-fn beside_bulk(pair: &Pair, span: Duration, result: &mut PairResults) -> Result<()> {
-    let alone = load::small_calls(pair.door, BESIDE, span)?;
-    result.alone_p50_us.push(quantile(&alone, 0.5));
-    result.alone_p99_us.push(quantile(&alone, 0.99));
-    let mut streams = Streams::start(pair)?;
-    std::thread::sleep(BULK_LEAD);
-    let beside = load::small_calls(pair.door, BESIDE, span)?;
-    streams.still_running()?;
-    result.beside_p50_us.push(quantile(&beside, 0.5));
-    result.beside_p99_us.push(quantile(&beside, 0.99));
-    Ok(())
-}
-
-struct Streams(Child);
-
-impl Streams {
-    fn start(pair: &Pair) -> Result<Streams> {
-        let child = Command::new(std::env::current_exe()?)
-            .args(["bulk", &pair.door.to_string(), &BULK_DOWN.to_string(), &BULK_UP.to_string()])
-            .stdin(Stdio::null())
-            .spawn()?;
-        Ok(Streams(child))
+impl PairOutcome {
+    /// The values of a metric; none when the pair does not offer what is measured.
+    pub(crate) fn values(&self, metric: Metric) -> Option<&[f64]> {
+        self.series.iter().find(|series| series.metric == metric).map(|series| series.values.as_slice())
     }
 
-    fn still_running(&mut self) -> Result<()> {
-        match self.0.try_wait()? {
-            None => Ok(()),
-            Some(status) => Err(format!("the bulk streams ended with {status}").into()),
+    pub(crate) fn median(&self, metric: Metric) -> Option<f64> {
+        self.values(metric).map(median)
+    }
+
+    fn add(&mut self, metric: Metric, value: f64) {
+        match self.series.iter_mut().find(|series| series.metric == metric) {
+            Some(series) => series.values.push(value),
+            None => self.series.push(Series { metric, name: metric.name, values: vec![value] }),
         }
     }
 }
 
-impl Drop for Streams {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// Measures `workloads` through a pair of each peer.
+pub(crate) fn all(site: &Site, plan: Plan, workloads: &[&'static Workload], peers: Vec<Peer>) -> Result<Vec<Outcome>> {
+    let start = |peer: Peer| -> Result<Contestant> {
+        let pair = peer.start(site, 1)?;
+        Wrk::get(64, "/small").run(pair.door, WARM_UP)?;
+        Ok(Contestant { peer, pair })
+    };
+    let contestants = peers.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+    workloads.iter().map(|workload| one(site, plan, workload, &contestants)).collect()
+}
+
+fn one(site: &Site, plan: Plan, workload: &'static Workload, contestants: &[Contestant]) -> Result<Outcome> {
+    let mut pairs: Vec<PairOutcome> = contestants
+        .iter()
+        .map(|Contestant { peer, .. }| PairOutcome { name: peer.name, is_ours: peer.is_ours(), series: Vec::new() })
+        .collect();
+    for repetition in 0..plan.repetitions {
+        eprintln!(
+            "bench: ({}) {}, repetition {} of {}",
+            workload.letter,
+            workload.what,
+            repetition + 1,
+            plan.repetitions
+        );
+        // Nobody always comes after the same one.
+        for turn in 0..contestants.len() {
+            let whose = (turn + repetition) % contestants.len();
+            let contestant = &contestants[whose];
+            let values = (workload.run)(contestant, site, plan.span)
+                .map_err(|error| format!("({}) through {}: {error}", workload.letter, contestant.peer.name))?;
+            for (metric, value) in values {
+                pairs[whose].add(metric, value);
+            }
+        }
     }
+    Ok(Outcome { workload, letter: workload.letter, what: workload.what, pairs })
 }
 
-fn quantile(sorted: &[u32], at: f64) -> f64 {
-    let place = ((sorted.len() as f64 - 1.0) * at).round().max(0.0) as usize;
-    sorted.get(place).copied().map_or(f64::NAN, f64::from)
-}
-
-fn machine() -> Machine {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let processor = read("/proc/cpuinfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name.to_owned()))
-        .unwrap_or_default();
-    let nginx = Command::new("/usr/sbin/nginx")
-        .arg("-v")
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stderr).trim().rsplit(": ").next().unwrap_or_default().to_owned())
-        .unwrap_or_default();
-    Machine {
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-        processor,
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        nginx,
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => sorted[length / 2],
+        length => f64::midpoint(sorted[length / 2 - 1], sorted[length / 2]),
     }
 }

@@ -1,93 +1,142 @@
-//! The results: JSON below target/bench, and a Markdown table for people.
+//! What was measured, for people (Markdown) and for programs (JSON below target/bench).
 
-use crate::Result;
-use crate::measure::{PairResults, Results};
+use crate::curves::Curve;
+use crate::goals::Judged;
+use crate::machine::Machine;
+use crate::measure::{Outcome, Plan, median};
+use crate::site::{self, Site};
+use crate::{Result, docs};
+use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-/// Writes the JSON file and prints the table.
-pub(crate) fn publish(results: &Results) -> Result<()> {
-    let exe = std::env::current_exe()?;
-    let target = exe.ancestors().nth(2).map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let dir = target.join("bench");
-    std::fs::create_dir_all(&dir)?;
-    let path = dir.join("results.json");
-    std::fs::write(&path, serde_json::to_vec_pretty(results)?)?;
-    let table = markdown(results);
-    std::io::Write::write_all(&mut std::io::stdout(), table.as_bytes())?;
-    eprintln!("bench: also in {}", path.display());
-    Ok(())
+/// Everything that one run measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) repetitions: usize,
+    pub(crate) seconds: u64,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) goals: Vec<Judged>,
+    pub(crate) curves: Vec<Curve>,
 }
 
-/// One line of the table: what, and how to read it off a pair's results.
-type Row = (&'static str, fn(&PairResults) -> String);
-
-const ROWS: &[Row] = &[
-    ("64 connections, small GET: CPU µs a call, both sides", |pair| spread(&pair.many.cpu_us)),
-    ("… calls a second", |pair| spread(&pair.many.per_second)),
-    ("… p50 µs", |pair| spread(&pair.many.p50_us)),
-    ("… p99 µs", |pair| spread(&pair.many.p99_us)),
-    ("1 connection, small GET: CPU µs a call, both sides", |pair| spread(&pair.one.cpu_us)),
-    ("… p50 µs", |pair| spread(&pair.one.p50_us)),
-    ("… p99 µs", |pair| spread(&pair.one.p99_us)),
-    ("8 connections, small GET, alone: p50 µs", |pair| spread(&pair.alone_p50_us)),
-    ("… p99 µs", |pair| spread(&pair.alone_p99_us)),
-    ("… beside 4 streams of 1 GiB (2 down, 2 up): p50 µs", |pair| spread(&pair.beside_p50_us)),
-    ("… p99 µs", |pair| spread(&pair.beside_p99_us)),
-    ("… p50 beside ÷ p50 alone", |pair| format!("{:.1}", median(&pair.beside_p50_us) / median(&pair.alone_p50_us))),
-    ("RSS when idle, each side, MiB", |pair| mebibytes(pair.idle_rss_kib)),
-    ("RSS after all this, each side, MiB", |pair| mebibytes(pair.after_rss_kib)),
-];
-
-fn markdown(results: &Results) -> String {
-    let machine = &results.machine;
-    let mut text = format!(
-        "Median (lowest–highest) of {} repetitions in turns; {} cores of {}, Linux {}, {}.\n\n",
-        results.pairs.first().map_or(0, |pair| pair.many.cpu_us.len()),
-        machine.cores,
-        machine.processor,
-        machine.kernel,
-        machine.nginx
-    );
-    let names: Vec<&str> = results.pairs.iter().map(|pair| pair.name.as_str()).collect();
-    let _ = writeln!(text, "| | {} |", names.join(" | "));
-    let _ = writeln!(text, "| --- |{}", " ---: |".repeat(names.len()));
-    for (what, read) in ROWS {
-        let cells: Vec<String> = results.pairs.iter().map(read).collect();
-        let _ = writeln!(text, "| {what} | {} |", cells.join(" | "));
+impl Report {
+    pub(crate) fn new(machine: Machine, plan: Plan, outcomes: Vec<Outcome>, curves: Vec<Curve>) -> Report {
+        Report {
+            machine,
+            repetitions: plan.repetitions,
+            seconds: plan.span.as_secs(),
+            goals: crate::goals::judge(&outcomes),
+            outcomes,
+            curves,
+        }
     }
-    if let [ours, theirs] = results.pairs.as_slice() {
-        let many = median(&ours.many.cpu_us) / median(&theirs.many.cpu_us);
-        let one = median(&ours.one.cpu_us) / median(&theirs.one.cpu_us);
+
+    /// Prints the tables, writes every single value as JSON and the curves as SVG; if asked for, into docs/ too.
+    pub(crate) fn publish(&self, site: &Site, write_docs: bool) -> Result<()> {
+        let dir = site::target()?.join("bench");
+        std::fs::create_dir_all(&dir)?;
+        let json = dir.join("results.json");
+        std::fs::write(&json, serde_json::to_vec_pretty(self)?)?;
+        let tables = format!("{}{}", self.tables(), self.curve_tables());
+        std::io::Write::write_all(&mut std::io::stdout(), tables.as_bytes())?;
+        let pictures = if write_docs { docs::beside_page() } else { dir };
+        for curve in &self.curves {
+            curve.plot(&pictures)?;
+        }
+        if write_docs {
+            docs::write(self, site)?;
+        }
+        eprintln!("bench: also in {}", json.display());
+        Ok(())
+    }
+
+    /// The workloads' tables and the goals.
+    pub(crate) fn tables(&self) -> String {
+        if self.outcomes.is_empty() {
+            return String::new();
+        }
+        let mut text = self.circumstances();
+        for outcome in &self.outcomes {
+            text += &table(outcome);
+        }
+        if !self.goals.is_empty() {
+            text += &goals(&self.goals);
+        }
+        text
+    }
+
+    /// The curves' tables.
+    pub(crate) fn curve_tables(&self) -> String {
+        if self.curves.is_empty() {
+            return String::new();
+        }
+        let mut text = self.circumstances();
+        for curve in &self.curves {
+            text += &curve.table();
+        }
+        text
+    }
+
+    fn circumstances(&self) -> String {
+        let Machine { date, cores, processor, kernel, load_average, versions } = &self.machine;
+        format!(
+            "{date}: {cores} cores of {processor}, Linux {kernel}, load average {load_average} at the start. {}. Median \
+             (lowest–highest) of {} repetitions of {} s.\n",
+            versions.join(", "),
+            self.repetitions,
+            self.seconds
+        )
+    }
+}
+
+/// A row a metric, a column a pair, and our median divided by the best peer's.
+fn table(outcome: &Outcome) -> String {
+    let workload = outcome.workload;
+    let mut text = format!("\n**({}) {}**\n\n", workload.letter, workload.what);
+    let names: Vec<&str> = outcome.pairs.iter().map(|pair| pair.name).collect();
+    let _ = writeln!(text, "| | {} | pillion ÷ best peer |", names.join(" | "));
+    let _ = writeln!(text, "| --- |{} ---: |", " ---: |".repeat(names.len()));
+    for metric in outcome.metrics() {
+        let cells = outcome.pairs.iter().map(|pair| pair.values(metric).map_or("not offered yet".to_owned(), spread));
+        let ours = outcome.pair("pillion").and_then(|pair| pair.median(metric));
+        let ratio = ours.zip(outcome.best_peer(metric)).map(|(ours, best)| format!("{:.2}", ours / best));
         let _ = writeln!(
             text,
-            "\nCPU a call, {} ÷ {}: {many:.2} at 64 connections, {one:.2} at one.",
-            ours.name, theirs.name
+            "| {} | {} | {} |",
+            metric.name,
+            cells.collect::<Vec<_>>().join(" | "),
+            ratio.unwrap_or_default()
         );
     }
     text
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[length / 2],
-        length => f64::midpoint(sorted[length / 2 - 1], sorted[length / 2]),
+fn goals(goals: &[Judged]) -> String {
+    let mut text = "\n**Goals**\n\n| goal | value | |\n| --- | ---: | --- |\n".to_owned();
+    for Judged { text: goal, value, reached } in goals {
+        let value = value.map_or(String::new(), |value| format!("{value:.2}"));
+        let verdict = match reached {
+            Some(true) => "reached",
+            Some(false) => "**not reached**",
+            None => "not measured",
+        };
+        let _ = writeln!(text, "| {goal} | {value} | {verdict} |");
     }
+    text
 }
 
+/// Median, lowest and highest.
 fn spread(values: &[f64]) -> String {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let digits = if high < 100.0 { 1 } else { 0 };
+    let digits = digits(high);
     format!("{:.digits$} ({low:.digits$}–{high:.digits$})", median(values))
 }
 
-fn mebibytes(sides: [u64; 2]) -> String {
-    let [first, second] = sides.map(|kib| kib as f64 / 1024.0);
-    format!("{first:.1} and {second:.1}")
+/// Digits behind the point that still say something.
+pub(crate) fn digits(value: f64) -> usize {
+    if value < 100.0 { 1 } else { 0 }
 }
 
 #[cfg(test)]
