@@ -58,7 +58,7 @@ const AXES: &[Axis] = &[
         sides: Sides::Both,
         peers: BOTH,
         measure: |peer, site, connections, span| {
-            let pair = peer.start(site, 1)?;
+            let pair = if peer.is_ours() { pillion::with_calls(site, connections)? } else { peer.start(site, 1)? };
             point(&pair, connections, &[Request::small()], 0, span).map(Some)
         },
     },
@@ -86,8 +86,7 @@ const AXES: &[Axis] = &[
         peers: &["pillion"],
         measure: |_, site, services, span| {
             let fleet = pillion::with_services(site, services)?;
-            let requests: Vec<Request> = fleet.used.iter().map(|service| Request::to(service)).collect();
-            point(&fleet.pair, MANY, &requests, 0, span).map(Some)
+            point(&fleet.pair, MANY, &fleet.used, 0, span).map(Some)
         },
     },
     Axis {

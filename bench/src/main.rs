@@ -63,20 +63,17 @@ struct Arguments {
     write_docs: bool,
 }
 
-/// The parts that run as processes of their own, so that their CPU time is not anybody else's.
+/// What runs as a process of its own, so that its CPU time is not anybody else's.
 #[derive(Debug, Subcommand)]
 enum Part {
     /// The app behind the sidecars.
     App { listen: SocketAddr },
-    /// Bulk streams through a sidecar, until killed.
-    Bulk { door: SocketAddr, down: usize, up: usize },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.part {
         Some(Part::App { listen }) => app::serve(listen),
-        Some(Part::Bulk { door, down, up }) => load::bulk_streams(door, down, up),
         None => run(&arguments),
     };
     match outcome {

@@ -1,6 +1,7 @@
 //! What all peers share: a directory, ports, identities, the app; and processes that end when they are dropped.
 
-use crate::{Result, load, proc};
+use crate::load::{self, Request};
+use crate::{Result, proc};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -180,9 +181,15 @@ pub(crate) struct Pair {
 impl Pair {
     /// Waits until a call goes all the way.
     pub(crate) fn ready(mut self) -> Result<Pair> {
+        self.wait_for(&Request::small())?;
+        Ok(self)
+    }
+
+    /// Waits until this call is answered as it should be.
+    pub(crate) fn wait_for(&mut self, request: &Request) -> Result<()> {
         let began = Instant::now();
         loop {
-            let Err(seen) = load::one_call(self.door) else { return Ok(self) };
+            let Err(seen) = load::one_call(self.door, request) else { return Ok(()) };
             self.a.still_runs()?;
             self.b.still_runs()?;
             if began.elapsed() > START_LIMIT {

@@ -5,7 +5,7 @@ use crate::load::{self, Bulk, Callers, OpenLoop, Request, Seen, Stalled, Wrk};
 use crate::peers::Peer;
 use crate::site::{Pair, Site};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One thing that is measured of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,7 @@ const ALONE_P50: Metric = lower("alone: p50 µs");
 const ALONE_P99: Metric = lower("alone: p99 µs");
 const BULK_P50: Metric = lower("beside bulk: p50 µs");
 const BULK_P99: Metric = lower("beside bulk: p99 µs");
+const BULK_MEGABYTES: Metric = higher("meanwhile, the bulk streams together: MB/s");
 const BULK_STALLED_P50: Metric = lower("beside bulk and stalled readers: p50 µs");
 const BULK_STALLED_P99: Metric = lower("beside bulk and stalled readers: p99 µs");
 const STALLED_P50: Metric = lower("beside stalled readers: p50 µs");
@@ -236,17 +237,18 @@ fn beside(pair: &Pair, span: Duration) -> Result<Values> {
     let mut callers = Callers::connect(pair.door, 8, &[Request::small()])?;
     callers.run(WARM_UP)?;
     let alone = callers.run(span)?;
-    let (largest, (bulk, both, stalled)) = largest_rss_of(pair, || {
-        let mut streams = Bulk::start(pair.door, 2, 2)?;
+    let (largest, (bulk, megabytes, both, stalled)) = largest_rss_of(pair, || {
+        let streams = Bulk::start(pair.door, 2, 2)?;
         std::thread::sleep(LEAD);
+        let (began, moved) = (Instant::now(), streams.moved());
         let bulk = callers.run(span)?;
+        let megabytes = (streams.moved() - moved) as f64 / 1e6 / began.elapsed().as_secs_f64();
         let _readers = Stalled::start(pair.door, STALLED)?;
         std::thread::sleep(LEAD);
         let both = callers.run(span)?;
-        streams.still_runs()?;
-        drop(streams);
+        streams.stop()?;
         std::thread::sleep(LEAD);
-        Ok((bulk, both, callers.run(span)?))
+        Ok((bulk, megabytes, both, callers.run(span)?))
     })?;
     std::thread::sleep(SETTLE);
     Ok(vec![
@@ -254,6 +256,7 @@ fn beside(pair: &Pair, span: Duration) -> Result<Values> {
         (ALONE_P99, alone.p99_us),
         (BULK_P50, bulk.p50_us),
         (BULK_P99, bulk.p99_us),
+        (BULK_MEGABYTES, megabytes),
         (BULK_STALLED_P50, both.p50_us),
         (BULK_STALLED_P99, both.p99_us),
         (STALLED_P50, stalled.p50_us),

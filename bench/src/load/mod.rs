@@ -5,7 +5,7 @@ mod bulk;
 mod closed;
 mod tools;
 
-pub(crate) use bulk::{Bulk, Stalled, bulk_streams};
+pub(crate) use bulk::{Bulk, Stalled};
 pub(crate) use closed::{Callers, Request};
 pub(crate) use tools::{OpenLoop, Wrk, h2load};
 
@@ -40,11 +40,11 @@ impl Seen {
     }
 }
 
-/// One small call, for readiness.
-pub(crate) fn one_call(door: SocketAddr) -> Result<()> {
+/// One call, for readiness.
+pub(crate) fn one_call(door: SocketAddr, request: &Request) -> Result<()> {
     let mut stream = std::net::TcpStream::connect(door)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(&Request::small().bytes)?;
+    stream.write_all(&request.bytes)?;
     let mut buffer = [0; 1024];
     let read = stream.read(&mut buffer)?;
     if buffer[..read].starts_with(b"HTTP/1.1 200") {

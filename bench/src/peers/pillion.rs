@@ -2,6 +2,7 @@
 
 use super::side;
 use crate::Result;
+use crate::load::Request;
 use crate::site::{self, CALLEE, Identity, Pair, Running, Site};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -47,9 +48,19 @@ impl Sidecar<'_> {
 }
 
 pub(super) fn start(site: &Site, binary: &Path, workers: usize) -> Result<Pair> {
+    pair(site, binary, workers, "")
+}
+
+/// Lets so many calls be in flight between A and B, and to the app, where the defaults would refuse some.
+pub(crate) fn with_calls(site: &Site, calls: usize) -> Result<Pair> {
+    let limits = format!("\n[limits]\nconnections = 12000\ncalls = {calls}\napp_connections = {calls}\n");
+    pair(site, &site::built("pillion")?, 1, &limits)?.ready()
+}
+
+fn pair(site: &Site, binary: &Path, workers: usize, more: &str) -> Result<Pair> {
     let dir = site.subdirectory("pillion")?;
     let registry = format!("file://{}", site.subdirectory("registry")?.display());
-    let common = Sidecar { binary, identity: &site.caller, registry: &registry, workers, app: None, more: "" };
+    let common = Sidecar { binary, identity: &site.caller, registry: &registry, workers, app: None, more };
     let callee = Sidecar { identity: &site.callee, app: Some((site.app, site::free_port()?)), ..common };
     let (b, _) = callee.start(&dir, "b")?;
     let (a, door) = common.start(&dir, "a")?;
@@ -85,7 +96,8 @@ pub(crate) fn with_endpoints(site: &Site, endpoints: usize) -> Result<Pair> {
 pub(crate) struct Fleet {
     /// B is the callee of the first service used.
     pub(crate) pair: Pair,
-    pub(crate) used: Vec<&'static str>,
+    /// A call to each service that is used.
+    pub(crate) used: Vec<Request>,
     _others: Vec<Running>,
 }
 
@@ -110,6 +122,10 @@ pub(crate) fn with_services(site: &Site, services: usize) -> Result<Fleet> {
     let b = callee(CALLEE, &site.callee)?;
     let others = OTHERS.iter().map(|name| callee(name, &site.identity(name)?)).collect::<Result<_>>()?;
     let (a, door) = common.start(&dir, "a")?;
-    let pair = Pair { door, h2c_door: None, a, b }.ready()?;
-    Ok(Fleet { pair, used: [&[CALLEE], &OTHERS[..]].concat(), _others: others })
+    let mut pair = Pair { door, h2c_door: None, a, b };
+    let used: Vec<Request> = [CALLEE].iter().chain(&OTHERS).map(|service| Request::to(service)).collect();
+    for request in &used {
+        pair.wait_for(request)?;
+    }
+    Ok(Fleet { pair, used, _others: others })
 }
