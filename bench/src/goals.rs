@@ -11,8 +11,17 @@ pub(crate) struct Judged {
     pub(crate) text: String,
     /// The value in the goal's terms: a ratio, or the metric itself.
     pub(crate) value: Option<f64>,
-    /// None: what it compares with was not measured.
-    pub(crate) reached: Option<bool>,
+    pub(crate) verdict: Verdict,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) enum Verdict {
+    Reached,
+    NotReached,
+    /// Ours has no such value.
+    NotOffered,
+    /// What the goal compares with was left out of the run.
+    NotCompared,
 }
 
 pub(crate) fn judge(outcomes: &[Outcome]) -> Vec<Judged> {
@@ -20,10 +29,17 @@ pub(crate) fn judge(outcomes: &[Outcome]) -> Vec<Judged> {
 }
 
 fn one(outcome: &Outcome, goal: &Goal) -> Judged {
+    let offered = outcome.pair("pillion").is_some_and(|pair| pair.values(goal.metric).is_some());
     let value = value(outcome, goal);
     let (sign, reached) = match goal.metric.better {
         Better::Lower => ("≤", value.map(|value| value <= goal.limit)),
         Better::Higher => ("≥", value.map(|value| value >= goal.limit)),
+    };
+    let verdict = match reached {
+        Some(true) => Verdict::Reached,
+        Some(false) => Verdict::NotReached,
+        None if offered => Verdict::NotCompared,
+        None => Verdict::NotOffered,
     };
     let times = match goal.times {
         Times::One => String::new(),
@@ -32,7 +48,7 @@ fn one(outcome: &Outcome, goal: &Goal) -> Judged {
         Times::Own(other) => format!(" × {}", other.name),
     };
     let text = format!("({}) {} {sign} {}{times}", outcome.workload.letter, goal.metric.name, goal.limit);
-    Judged { text, value, reached }
+    Judged { text, value, verdict }
 }
 
 fn value(outcome: &Outcome, goal: &Goal) -> Option<f64> {

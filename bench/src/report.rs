@@ -1,9 +1,10 @@
 //! What was measured, for people (Markdown) and for programs (JSON below target/bench).
 
 use crate::curves::Curve;
-use crate::goals::Judged;
+use crate::goals::{Judged, Verdict};
 use crate::machine::Machine;
-use crate::measure::{Outcome, Plan, median};
+use crate::measure::{Outcome, PairOutcome, Plan, median};
+use crate::peers::BEFORE;
 use crate::site::{self, Site};
 use crate::{Result, docs};
 use serde::Serialize;
@@ -90,36 +91,42 @@ impl Report {
     }
 }
 
-/// A row a metric, a column a pair, and our median divided by the best peer's.
+/// A row a metric, a column a pair, and our median divided by the best peer's, and by the earlier build's if there is one.
 fn table(outcome: &Outcome) -> String {
     let workload = outcome.workload;
     let mut text = format!("\n**({}) {}**\n\n", workload.letter, workload.what);
-    let names: Vec<&str> = outcome.pairs.iter().map(|pair| pair.name).collect();
-    let _ = writeln!(text, "| | {} | pillion ÷ best peer |", names.join(" | "));
-    let _ = writeln!(text, "| --- |{} ---: |", " ---: |".repeat(names.len()));
+    let mut names: Vec<&str> = outcome.pairs.iter().map(|pair| pair.name).collect();
+    names.push("pillion ÷ best peer");
+    let before = outcome.pair(BEFORE);
+    if before.is_some() {
+        names.push("pillion ÷ before");
+    }
+    let _ = writeln!(text, "| | {} |", names.join(" | "));
+    let _ = writeln!(text, "| --- |{}", " ---: |".repeat(names.len()));
     for metric in outcome.metrics() {
-        let cells = outcome.pairs.iter().map(|pair| pair.values(metric).map_or("not offered yet".to_owned(), spread));
+        let values = |pair: &PairOutcome| pair.values(metric).map_or("not offered yet".to_owned(), spread);
+        let mut cells: Vec<String> = outcome.pairs.iter().map(values).collect();
         let ours = outcome.pair("pillion").and_then(|pair| pair.median(metric));
-        let ratio = ours.zip(outcome.best_peer(metric)).map(|(ours, best)| format!("{:.2}", ours / best));
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} |",
-            metric.name,
-            cells.collect::<Vec<_>>().join(" | "),
-            ratio.unwrap_or_default()
-        );
+        let ratio_to =
+            |other: Option<f64>| ours.zip(other).map_or(String::new(), |(ours, other)| format!("{:.2}", ours / other));
+        cells.push(ratio_to(outcome.best_peer(metric)));
+        if let Some(before) = before {
+            cells.push(ratio_to(before.median(metric)));
+        }
+        let _ = writeln!(text, "| {} | {} |", metric.name, cells.join(" | "));
     }
     text
 }
 
 fn goals(goals: &[Judged]) -> String {
     let mut text = "\n**Goals**\n\n| goal | value | |\n| --- | ---: | --- |\n".to_owned();
-    for Judged { text: goal, value, reached } in goals {
+    for Judged { text: goal, value, verdict } in goals {
         let value = value.map_or(String::new(), |value| format!("{value:.2}"));
-        let verdict = match reached {
-            Some(true) => "reached",
-            Some(false) => "**not reached**",
-            None => "not measured",
+        let verdict = match verdict {
+            Verdict::Reached => "reached",
+            Verdict::NotReached => "**not reached**",
+            Verdict::NotOffered => "not offered yet",
+            Verdict::NotCompared => "not compared",
         };
         let _ = writeln!(text, "| {goal} | {value} | {verdict} |");
     }

@@ -145,7 +145,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         letter: 'f',
         what: "h2c, 8 connections with 32 streams each, small GET",
         run: |contestant, _, span| http2(&contestant.pair, span),
-        goals: &[],
+        goals: &[goal(CPU, 1.0, Times::BestPeer)],
     },
     Workload {
         letter: 'g',
