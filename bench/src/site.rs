@@ -151,9 +151,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // nginx's master takes its workers with it when it is told to stop; a killed one would leave them behind.
+        // nginx's master takes its workers with it when it is told to stop; a killed one would leave them behind. Told by
+        // SIGTERM, a sidecar would stay for its app's last calls; SIGINT ends them all at once.
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT);
         }
         let began = Instant::now();
         while began.elapsed() < STOP_LIMIT {
