@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use registry::{Endpoint, EndpointKey, InstanceId, Table};
+use registry::{Endpoint, EndpointKey, InstanceId, Source, Table};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -27,8 +27,10 @@ use crate::tls::{SpiffeId, Tls, TlsErrorKind};
 use crate::worker::{Common, Listening, Workers};
 use crate::wrapper;
 
+mod one_thread;
 mod registration;
 
+pub use one_thread::OneThread;
 use registration::Registration;
 
 /// At the end, for what still runs on threads of its own: a look-up of a name, a write to the disk.
@@ -128,71 +130,95 @@ impl Listeners {
         let (inbound, inbound_address) = inbound.unzip();
         Ok(Listeners { outbound, doors, inbound, admin, outbound_address, inbound_address, admin_address })
     }
+
+    /// Has the workers accept calls; what stays is the admin port.
+    fn hand_over(self, workers: &Workers) -> std::net::TcpListener {
+        workers.listen(Listening::Outbound(self.outbound, None));
+        self.doors.into_iter().for_each(|door| workers.listen(door));
+        if let Some(inbound) = self.inbound {
+            workers.listen(Listening::Inbound(inbound));
+        }
+        self.admin
+    }
+}
+
+/// What carries calls, ready for its workers. The registry is being followed already.
+struct Core {
+    common: Common,
+    listeners: Listeners,
+    instance: InstanceId,
+    source: Arc<dyn Source>,
+    follower: Follower,
+    /// The table of the last run was there to begin with.
+    from_disk: bool,
+    /// The configuration as the admin port shows it.
+    shown: serde_json::Value,
+}
+
+impl Core {
+    fn build(mut loaded: Loaded) -> Result<Core, StartError> {
+        let nameless = loaded.config.service.is_none();
+        let tls = load_identity(&mut loaded.config)?;
+        let mut shown = loaded.to_json();
+        if nameless && loaded.config.service.is_some() {
+            shown["sources"]["service"] = "certificate".into();
+        }
+        let config = Arc::new(loaded.config);
+        let metrics = Metrics::new();
+        metrics.declare_errors(ErrorCode::ALL.iter().map(|code| code.as_str()));
+        for kind in TlsErrorKind::ALL {
+            // From the first scrape on at 0, so that the first failure shows as an increase.
+            metrics.handshake_failed(kind.as_str()).inc_by(0);
+        }
+        let listeners = Listeners::bind(&config)?;
+        let (view, inbox) = View::new(config.timeouts.first_answer);
+
+        let instance = InstanceId::generate();
+        let (changes_in, changes) = mpsc::unbounded_channel();
+        let source = registry::open(&config.registry, registry_options(&config, &instance)?, changes_in)
+            .map_err(|error| cannot(format!("registry {}", config.registry), error))?;
+        let table = load_table(config.discovery.snapshot.as_deref());
+        let from_disk = !table.services.is_empty();
+        let (follower, following) = discovery::run(
+            Arc::clone(&view),
+            inbox,
+            Arc::clone(&source),
+            changes,
+            table,
+            Arc::clone(&config),
+            Arc::clone(&metrics),
+        );
+        spawn_local(following);
+
+        let common = Common {
+            wire: wire_config(&config, &instance),
+            config,
+            view,
+            metrics,
+            tls,
+            inbound_calls: Arc::new(AtomicUsize::new(0)),
+            outbound_calls: Arc::new(AtomicUsize::new(0)),
+        };
+        Ok(Core { common, listeners, instance, source, follower, from_disk, shown })
+    }
 }
 
 async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
-    let mut loaded = loaded;
-    let nameless = loaded.config.service.is_none();
-    let tls = load_identity(&mut loaded.config)?;
-    let mut shown = loaded.to_json();
-    if nameless && loaded.config.service.is_some() {
-        shown["sources"]["service"] = "certificate".into();
-    }
-    let config = Arc::new(loaded.config);
-    let metrics = Metrics::new();
-    metrics.declare_errors(ErrorCode::ALL.iter().map(|code| code.as_str()));
-    for kind in TlsErrorKind::ALL {
-        // From the first scrape on at 0, so that the first failure shows as an increase.
-        metrics.handshake_failed(kind.as_str()).inc_by(0);
-    }
-    let listeners = Listeners::bind(&config)?;
-    let (view, inbox) = View::new(config.timeouts.first_answer);
+    let Core { common, listeners, instance, source, follower, from_disk, shown } = Core::build(loaded)?;
     let readiness = Readiness::new();
-
-    let instance = InstanceId::generate();
-    let (changes_in, changes) = mpsc::unbounded_channel();
-    let source = registry::open(&config.registry, registry_options(&config, &instance)?, changes_in)
-        .map_err(|error| cannot(format!("registry {}", config.registry), error))?;
-    let table = load_table(config.discovery.snapshot.as_deref());
-    let from_disk = !table.services.is_empty();
-    let (follower, following) = discovery::run(
-        Arc::clone(&view),
-        inbox,
-        Arc::clone(&source),
-        changes,
-        table,
-        Arc::clone(&config),
-        Arc::clone(&metrics),
-    );
-    spawn_local(following);
-
-    let inbound_calls = Arc::new(AtomicUsize::new(0));
-    let outbound_calls = Arc::new(AtomicUsize::new(0));
-    let common = Common {
-        config: Arc::clone(&config),
-        view: Arc::clone(&view),
-        metrics: Arc::clone(&metrics),
-        tls: tls.clone(),
-        wire: wire_config(&config, &instance),
-        inbound_calls: Arc::clone(&inbound_calls),
-        outbound_calls: Arc::clone(&outbound_calls),
-    };
     let workers = Workers::start(&common).map_err(|error| cannot("worker threads", error))?;
-    let (outbound_address, admin_address) = (listeners.outbound_address, listeners.admin_address);
-    workers.listen(Listening::Outbound(listeners.outbound, None));
-    listeners.doors.into_iter().for_each(|door| workers.listen(door));
-    if let Some(inbound) = listeners.inbound {
-        workers.listen(Listening::Inbound(inbound));
-    }
+    let Common { config, view, metrics, tls, inbound_calls, outbound_calls, .. } = common;
+    let Listeners { outbound_address, inbound_address, admin_address, .. } = listeners;
+    let admin = listeners.hand_over(&workers);
     if let Some(tls) = &tls {
         watch_identity(tls, &metrics);
     }
     watch_readiness(&readiness, &config, follower.clone(), from_disk);
     readiness.set("listeners", Ok(()));
     let state = AdminState::new(Arc::clone(&metrics), Arc::clone(&readiness), shown, log, &config, table_shower(&view));
-    spawn_local(admin::serve(listeners.admin, Arc::new(state)));
+    spawn_local(admin::serve(admin, Arc::new(state)));
 
-    if let (Some(app), Some(service), Some(inbound)) = (&config.app, &config.service, listeners.inbound_address) {
+    if let (Some(app), Some(service), Some(inbound)) = (&config.app, &config.service, inbound_address) {
         let registration = Registration {
             config: Arc::clone(&config),
             service: service.clone(),

@@ -24,3 +24,11 @@ mod tls;
 mod upstream;
 mod worker;
 mod wrapper;
+
+/// What is counted by itself, and what it is called with.
+pub mod parts {
+    pub use crate::balance::{EndpointState, default as default_balancer, pick};
+    pub use crate::call::{Body, Call};
+    pub use crate::config::{Inputs, load};
+    pub use crate::route::{Names, deadline_of, service_called};
+}

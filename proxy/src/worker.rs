@@ -120,6 +120,15 @@ impl Workers {
         Ok(Workers { orders: senders, threads })
     }
 
+    /// One worker, on the caller's own thread and `LocalSet`, and its door for the own app's calls.
+    pub fn here(common: &Common) -> (Workers, Rc<HttpDoor>) {
+        let (sender, orders) = mpsc::unbounded_channel();
+        let worker = Worker::new(0, common, vec![sender.clone()]);
+        let door = Rc::clone(&worker.http);
+        spawn_local(worker.run(orders));
+        (Workers { orders: vec![sender], threads: Vec::new() }, door)
+    }
+
     /// The first worker accepts; it deals to all.
     pub fn listen(&self, listening: Listening) {
         self.orders[0].send(Order::Listen(listening)).unwrap_or_default();
