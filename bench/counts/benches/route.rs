@@ -3,7 +3,6 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use ::wire::Headers;
 use counts::TIMES;
 use gungraun::prelude::*;
 use pillion::parts::{Names, deadline_of, service_called};
@@ -18,22 +17,14 @@ fn service(host: &str) {
     }
 }
 
-#[library_benchmark(setup = headers)]
+#[library_benchmark]
 #[bench::absent(None)]
 #[bench::given(Some("1.5s"))]
-fn deadline((headers, now): (Headers, Instant)) -> Headers {
+fn deadline(timeout: Option<&str>) {
+    let now = Instant::now();
     for _ in 0..TIMES {
-        black_box(deadline_of(black_box(&headers), now).is_ok());
+        black_box(deadline_of(black_box(timeout).map(str::as_bytes), None, now).is_ok());
     }
-    headers
-}
-
-fn headers(timeout: Option<&str>) -> (Headers, Instant) {
-    let mut headers = crate::wire::request(8).headers;
-    if let Some(timeout) = timeout {
-        headers.push(b"x-pillion-timeout", timeout.as_bytes());
-    }
-    (headers, Instant::now())
 }
 
 library_benchmark_group!(name = routing, benchmarks = [service, deadline]);

@@ -57,9 +57,9 @@ impl OneThread {
     ///
     /// # Errors
     /// What the caller would get instead of an answer.
-    pub async fn call(&self, call: Call) -> Result<Reply, Error> {
+    pub async fn call(&self, mut call: Call) -> Result<Reply, Error> {
         let mut record = Record::new(Direction::Outbound, &self.door.unrouted);
-        let reply = self.door.dispatcher.call(call, &mut record).await?;
+        let reply = self.door.dispatcher.call(&mut call, &mut record).await?;
         record.complete();
         Ok(reply)
     }
