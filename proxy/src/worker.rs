@@ -244,6 +244,7 @@ impl Worker {
     async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
         spawn_local(Rc::clone(&self.patience).sweep());
         spawn_local(self.http.dispatcher.watch());
+        spawn_local(self.http.scratch.clone().rest());
         spawn_local(Rc::clone(&self.pool).prune());
         if let Some(app) = &self.peer.app {
             spawn_local(Rc::clone(app).sweep());

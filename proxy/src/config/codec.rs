@@ -352,7 +352,7 @@ impl Codec for Level {
     }
 }
 
-/// Whether `text` is a log filter. `EnvFilter` itself takes a misspelt level for a target and then logs everything.
+/// Whether `text` is a log filter. The filter itself would take a misspelt level for a target and then log everything.
 ///
 /// # Errors
 /// A sentence that names the wrong part.

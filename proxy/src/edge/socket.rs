@@ -1,6 +1,6 @@
 //! An app's connection: reads heads and bodies, writes, counts bytes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -22,19 +22,71 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// A body is read in pieces of this size at first, and of up to the larger one while it keeps filling them.
 const PIECE_BYTES: usize = 16 * 1024;
 const LARGE_PIECE_BYTES: usize = 256 * 1024;
+/// Large buffers that a worker keeps for the next piece, and how long when nobody uses them.
+const SPARE_BUFFERS: usize = 16;
+const REST: Duration = Duration::from_secs(1);
 /// What a caller may send ahead while its call is under way.
 const AHEAD_BYTES: usize = 64 * 1024;
 /// How long a caller that was refused may take to read that, and to stop sending.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Where the sockets of a worker read what they do not know the size of.
+/// What the sockets of a worker read into, beside what each holds itself.
 #[derive(Debug, Clone)]
-pub struct Scratch(Rc<RefCell<Vec<u8>>>);
+pub struct Scratch(Rc<Room>);
+
+#[derive(Debug)]
+struct Room {
+    /// For what nobody knows the size of.
+    bytes: RefCell<Vec<u8>>,
+    /// Large buffers whose pieces are on their way: to be used again when these have gone. To give such a block back and
+    /// take it anew costs its page faults.
+    spare: RefCell<Vec<BytesMut>>,
+    used: Cell<bool>,
+}
 
 impl Scratch {
     /// For one worker.
     pub fn new() -> Scratch {
-        Scratch(Rc::new(RefCell::new(vec![0; SCRATCH_BYTES])))
+        Scratch(Rc::new(Room {
+            bytes: RefCell::new(vec![0; SCRATCH_BYTES]),
+            spare: RefCell::default(),
+            used: Cell::new(false),
+        }))
+    }
+
+    /// Gives large buffers back that nobody has used for a while, for ever.
+    pub async fn rest(self) {
+        let mut tick = tokio::time::interval(REST);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if !self.0.used.replace(false) {
+                self.0.spare.borrow_mut().clear();
+            }
+        }
+    }
+
+    /// Makes room for `wanted` bytes in `buffer`, in a large block that is free again if there is one.
+    fn reserve(&self, buffer: &mut BytesMut, wanted: usize) {
+        if wanted < LARGE_PIECE_BYTES || buffer.capacity() - buffer.len() >= wanted || buffer.try_reclaim(wanted) {
+            buffer.reserve(wanted);
+            return;
+        }
+        self.0.used.set(true);
+        let mut spare = self.0.spare.borrow_mut();
+        let needed = buffer.len() + wanted;
+        let free = spare.iter_mut().position(|spare| spare.try_reclaim(needed));
+        let mut fresh = free.map_or_else(|| BytesMut::with_capacity(needed), |free| spare.swap_remove(free));
+        fresh.extend_from_slice(buffer);
+        let old = std::mem::replace(buffer, fresh);
+        Self::keep(&mut spare, old);
+    }
+
+    fn keep(spare: &mut Vec<BytesMut>, mut old: BytesMut) {
+        old.clear();
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(old);
+        }
     }
 }
 
@@ -120,7 +172,7 @@ impl Socket {
                 }
             }
             // Most heads come in one piece: read where they lie, nothing is kept.
-            let mut scratch = self.scratch.0.borrow_mut();
+            let mut scratch = self.scratch.0.bytes.borrow_mut();
             let count = ready!(self.poll_read(cx, &mut scratch))?;
             if count == 0 {
                 return Poll::Ready(Ok(Arrived::Closed));
@@ -162,11 +214,11 @@ impl Socket {
         let input = &mut *input;
         loop {
             if let Some(piece) = input.body.next(&mut input.buffer)? {
-                input.announce_end();
+                input.announce_end(&self.scratch);
                 return Poll::Ready(Ok(Some(piece)));
             }
             if input.body.is_ended() {
-                input.announce_end();
+                input.announce_end(&self.scratch);
                 return Poll::Ready(Ok(None));
             }
             ready!(self.poll_more(cx, input))?;
@@ -213,7 +265,7 @@ impl Socket {
             input.waits_for_end = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let mut scratch = self.scratch.0.borrow_mut();
+        let mut scratch = self.scratch.0.bytes.borrow_mut();
         while input.buffer.len() < AHEAD_BYTES {
             match ready!(self.poll_read(cx, &mut scratch)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
@@ -272,7 +324,7 @@ impl Socket {
     pub async fn linger(&self) {
         let closing = async {
             poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await?;
-            while poll_fn(|cx| self.poll_read(cx, &mut self.scratch.0.borrow_mut())).await? > 0 {}
+            while poll_fn(|cx| self.poll_read(cx, &mut self.scratch.0.bytes.borrow_mut())).await? > 0 {}
             io::Result::Ok(())
         };
         // However it ends, it is closed now.
@@ -283,7 +335,7 @@ impl Socket {
     fn poll_more(&self, cx: &mut Context<'_>, input: &mut Input) -> Poll<Result<(), ReadError>> {
         let wanted = input.body.left().and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
         let wanted = wanted.saturating_sub(input.buffer.len()).clamp(1, input.piece);
-        input.buffer.reserve(wanted);
+        self.scratch.reserve(&mut input.buffer, wanted);
         let count = ready!(self.poll_fill(cx, &mut input.buffer))?;
         if count == 0 {
             return Poll::Ready(input.body.handle_close().map_err(ReadError::from));
@@ -311,8 +363,12 @@ impl Socket {
 }
 
 impl Input {
-    fn announce_end(&mut self) {
+    fn announce_end(&mut self, scratch: &Scratch) {
         if self.body.is_ended() {
+            if self.piece > PIECE_BYTES && self.buffer.is_empty() {
+                // What a long body made it grow to is not for an idle connection to hold.
+                Scratch::keep(&mut scratch.0.spare.borrow_mut(), std::mem::take(&mut self.buffer));
+            }
             self.wake_waiting();
         }
     }

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tracing_subscriber::{EnvFilter, Registry, fmt::MakeWriter, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Registry, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 use crate::config::{self, Log, LogFormat};
 
@@ -19,7 +21,7 @@ use writer::Writer;
 /// queued is written, and whatever is logged from then on waits until it is.
 #[derive(Clone)]
 pub struct Handle {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     level: Arc<Mutex<String>>,
     writer: Arc<Ending>,
 }
@@ -63,11 +65,11 @@ fn build(log: &Log, writer: Writer) -> Result<(Subscriber, Handle), LogError> {
 }
 
 /// The access log has a switch of its own, so the filter always lets it through, whatever the level.
-fn filter(level: &str) -> Result<EnvFilter, LogError> {
+fn filter(level: &str) -> Result<Targets, LogError> {
     config::level(level).map_err(LogError::Level)?;
-    EnvFilter::builder()
-        .parse(format!("{level},{}=info", access::TARGET))
-        .map_err(|error| LogError::Level(error.to_string()))
+    format!("{level},{}=info", access::TARGET)
+        .parse()
+        .map_err(|error: tracing_subscriber::filter::ParseError| LogError::Level(error.to_string()))
 }
 
 impl Handle {

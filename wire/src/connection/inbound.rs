@@ -69,7 +69,8 @@ impl Inbound {
         }
         let mut credit = std::mem::take(&mut stream.unreturned);
         let growth = stream.window.min(self.max_credit.saturating_sub(stream.window));
-        if growth > 0 && self.windows + growth as usize <= self.budget {
+        // Half the budget: readers that stall when their windows have grown hold all of them.
+        if growth > 0 && self.windows + growth as usize <= self.budget / 2 {
             stream.window += growth;
             self.windows += growth as usize;
             credit += growth;
