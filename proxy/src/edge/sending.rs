@@ -183,3 +183,113 @@ impl<W: Watch> Sending<W> {
 fn pairs(headers: &Headers) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers.iter().map(|field| (field.name, field.value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::Scratch;
+    use crate::error::{ErrorCode, Phase};
+    use crate::metrics::Metrics;
+    use http1::HeadScan;
+    use std::future::poll_fn;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Parts that are there at once, with what a watcher saw.
+    struct Parts(VecDeque<Result<Part, Error>>);
+
+    impl BodyStream for Parts {
+        fn poll_part(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl Watch for &mut Seen {
+        fn passed(&mut self, bytes: usize) {
+            self.0.push(bytes.to_string());
+        }
+        fn ended(&mut self, failure: Option<&Unsent>) {
+            self.0.push(if failure.is_none() { "ended" } else { "failed" }.to_owned());
+        }
+    }
+
+    /// Sends a message with the head `h`: what arrived, and what the watcher saw.
+    fn sent(framing: Framing, body: Body) -> (String, Vec<String>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let socket = Socket::new(stream, HeadScan::default(), &Scratch::new(), &Metrics::new().app_bytes);
+            let mut seen = Seen::default();
+            let writing = async {
+                let mut sending = Sending::new(b"h\r\n".to_vec(), (framing, body), &mut seen);
+                let _ = poll_fn(|cx| sending.poll(&socket, cx)).await;
+                drop(socket);
+            };
+            let mut text = Vec::new();
+            let (_, read) = tokio::join!(writing, other.read_to_end(&mut text));
+            read.unwrap();
+            (String::from_utf8(text).unwrap(), seen.0)
+        })
+    }
+
+    fn parts(parts: Vec<Result<Part, Error>>) -> Body {
+        Body::stream(Parts(parts.into()))
+    }
+
+    fn data(text: &'static str) -> Result<Part, Error> {
+        Ok(Part::Data(Bytes::from_static(text.as_bytes())))
+    }
+
+    #[test]
+    fn a_body_goes_out_as_its_head_says() {
+        let whole = Body::Whole(Bytes::from_static(b"body"));
+        let (text, seen) = sent(Framing::Length(4), whole);
+        assert_eq!((text.as_str(), seen.join(" ").as_str()), ("h\r\ncontent-length: 4\r\n\r\nbody", "4 ended"));
+        let mut trailers = Headers::new();
+        trailers.push(b"x-sum", b"42");
+        trailers.push(b"x-pillion-peer", b"forged");
+        let (text, seen) = sent(Framing::Chunked, parts(vec![data("bo"), data("dy"), Ok(Part::Trailers(trailers))]));
+        assert_eq!(text, "h\r\ntransfer-encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\nx-sum: 42\r\n\r\n");
+        assert_eq!(seen, ["2", "2", "ended"]);
+        let (text, _) = sent(Framing::UntilClose, parts(vec![data("body")]));
+        assert_eq!(text, "h\r\n\r\nbody");
+        let (text, _) = sent(Framing::None, Body::Whole(Bytes::from_static(b"never")));
+        assert_eq!(text, "h\r\n\r\n");
+    }
+
+    #[test]
+    fn a_long_body_arrives_whole() {
+        let long = Bytes::from(vec![b'x'; 3_000_000]);
+        let (text, seen) = sent(Framing::Length(3_000_000), Body::Whole(long.clone()));
+        assert_eq!(
+            (text.len(), seen.last().unwrap().as_str()),
+            (b"h\r\ncontent-length: 3000000\r\n\r\n".len() + 3_000_000, "ended")
+        );
+        let pieces = long.chunks(10_000).map(|piece| Ok(Part::Data(long.slice_ref(piece)))).collect();
+        let (text, seen) = sent(Framing::Length(3_000_000), parts(pieces));
+        assert!(text.ends_with("xx") && text.len() > 3_000_000);
+        assert_eq!((seen.len(), seen.last().unwrap().as_str()), (301, "ended"));
+    }
+
+    #[test]
+    fn a_body_that_is_not_as_announced_fails_and_is_not_made_to_look_whole() {
+        let broken = || Err(Error::local(ErrorCode::ChannelLost, Phase::Body, "gone"));
+        for (what, framing, body) in [
+            ("too short", Framing::Length(9), vec![data("body")]),
+            ("too long", Framing::Length(2), vec![data("body")]),
+            ("broken off", Framing::Chunked, vec![data("body"), broken()]),
+        ] {
+            let (text, seen) = sent(framing, parts(body));
+            assert_eq!(seen.last().unwrap(), "failed", "{what}");
+            assert!(!text.contains("\r\n0\r\n"), "{what}: {text}");
+        }
+        let (text, seen) = sent(Framing::Length(4), parts(vec![data("body"), broken()]));
+        assert!(text.ends_with("body"));
+        assert_eq!(seen.last().unwrap(), "ended", "what was announced is out: how its source ended is of no matter");
+    }
+}
