@@ -6,8 +6,12 @@ use pillion_tests::prelude::*;
 fn the_metrics_tell_the_story_of_the_calls() {
     let mesh = Mesh::on_files();
     let (caller, payments) = mesh.pair();
-    let before =
-        caller.metric("pillion_calls_total", &[("direction", "outbound"), ("service", "payments"), ("outcome", "ok")]);
+    // A call is counted when its answer is out, which its caller may see a moment before.
+    let before = until("the first call to be counted", Duration::from_secs(3), || {
+        let labels = [("direction", "outbound"), ("service", "payments"), ("outcome", "ok")];
+        let counted = caller.metric("pillion_calls_total", &labels);
+        if counted > 0.0 { Ok(counted) } else { Err(counted) }
+    });
     let load = Load::gets(caller.outbound(), "payments", 2, Duration::from_millis(1));
     load.run_for(200, Duration::from_secs(10));
     let made = load.stop().calls as f64;
