@@ -3,18 +3,20 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use counts::TIMES;
+use counts::{Placed, TIMES};
 use gungraun::prelude::*;
 use pillion::parts::{Names, deadline_of, service_called};
 
-#[library_benchmark]
+#[library_benchmark(setup = Placed::new)]
 #[bench::plain("payments")]
 #[bench::dressed("Payments.pillion:80")]
-fn service(host: &str) {
+fn service(placed: Box<Placed>) -> Box<Placed> {
+    let host = str::from_utf8(&placed).expect("a name");
     for _ in 0..TIMES {
         let names = Names { host: Some(black_box(host)), ..Names::default() };
         black_box(service_called(names).is_ok());
     }
+    placed
 }
 
 #[library_benchmark]
