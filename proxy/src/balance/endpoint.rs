@@ -86,8 +86,11 @@ impl EndpointState {
             // The first one, or the first after a pause: what was before says nothing about now.
             None => sample,
             Some(average) => {
-                // The weight follows the time between samples, and is never less than 1/64, so that bursts register.
-                let weight = 1.0 - (-(now_micros.saturating_sub(last) as f64) / DECAY_MICROS).exp();
+                // The weight follows the time between samples, and is never less than 1/64, so that bursts register. It is
+                // one step of the implicit Euler method on dv/dt = (sample - v) / decay: as good as the exponential for what
+                // is estimated here, and a sidecar without `exp` needs no libm, half a megabyte of resident memory.
+                let elapsed = now_micros.saturating_sub(last) as f64;
+                let weight = elapsed / (elapsed + DECAY_MICROS);
                 average + (sample - average) * weight.max(1.0 / 64.0)
             }
         };
