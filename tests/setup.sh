@@ -11,7 +11,7 @@ wanted=(protoc:protobuf-compiler cc:gcc make:make curl:curl)
 case "${1:-test}" in
     build) ;;
     demo) wanted+=(python3:python3) ;;
-    test) wanted+=(etcd:etcd-server wrk:wrk python3:python3) ;;
+    test) wanted+=(etcd:etcd-server wrk:wrk python3:python3 redis-server:redis-server redis-benchmark:redis-tools) ;;
     bench) wanted+=(wrk:wrk nginx:nginx haproxy:haproxy h2load:nghttp2-client python3:python3) ;;
     counts) wanted+=(valgrind:valgrind) ;;
     *) echo "usage: tests/setup.sh [build|demo|test|bench|counts]" >&2; exit 64 ;;
@@ -33,6 +33,10 @@ fi
 if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c 'import requests' 2>/dev/null; then
     missing+=(python3-requests)
 fi
+# Debian keeps PostgreSQL's server and pgbench off PATH, by version.
+if [[ ${1:-test} == test ]] && ! compgen -G '/usr/lib/postgresql/*/bin/pgbench' >/dev/null; then
+    missing+=(postgresql)
+fi
 if [[ ${1:-test} == bench ]] && ! python3 -m pip --version &>/dev/null; then
     missing+=(python3-pip)
 fi
@@ -47,7 +51,7 @@ if ((${#missing[@]})); then
         fi
         as_root=(sudo -n)
     fi
-    # etcd, nginx and haproxy would start services on installation; ours run on ports of their own, by hand.
+    # etcd, Redis, PostgreSQL, nginx and haproxy would start services on installation; ours run on ports of their own, by hand.
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null

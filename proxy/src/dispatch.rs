@@ -13,7 +13,7 @@ use registry::ServiceName;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, timeout_at};
 use wire::limits::INLINE_BODY_BYTES;
-use wire::{Cancel, NackReason, OpenError};
+use wire::{Cancel, Kind, NackReason, OpenError};
 
 use crate::admit::RetryBudget;
 use crate::alarm::Alarms;
@@ -69,8 +69,9 @@ impl Dispatcher {
 
         // With a streamed request it begins when the upload has ended: see `answer_to_upload`.
         let response_limit = match (self.config.timeouts.response, &call.body) {
-            (Duration::ZERO, _) | (_, Body::Stream(_)) => None,
-            (limit, Body::Whole(_)) => now.checked_add(limit),
+            (Duration::ZERO, _) => None,
+            (_, Body::Stream(_)) if call.head.kind != Kind::Tcp => None,
+            (limit, _) => now.checked_add(limit),
         };
         let deadline = call.deadline;
         let limit = match (deadline.map(|deadline| deadline.at), response_limit) {
@@ -184,6 +185,8 @@ impl Dispatcher {
         );
         let whole = match &call.body {
             Body::Whole(_) => true,
+            // A connection's bytes are taken only by the attempt that succeeds.
+            Body::Stream(_) if call.head.kind == Kind::Tcp => true,
             // A stream is still here only if no attempt took it.
             Body::Stream(_) => error.code() == ErrorCode::ConnectFailed || error.code() == ErrorCode::WrongPeer,
         };
@@ -240,14 +243,14 @@ impl Dispatcher {
         let (mut recv, send) = channel.open(now, &call.head, body, end).map_err(not_opened)?;
         record.sent_out();
         let (head, first, end) = match (send, &mut call.body) {
+            (Some(send), Body::Stream(source)) if call.head.kind == Kind::Tcp => {
+                // Not a byte of the caller's is taken before the app's side is connected: until then another endpoint will do.
+                let answer = recv.response().await.map_err(|end| ended(end, Phase::Connect, deadline))?;
+                start_upload(source, send, record);
+                answer
+            }
             (Some(send), Body::Stream(source)) => {
-                let source = std::mem::replace(source, Box::pin(Nothing));
-                let sent = record.upload();
-                let (uploading, uploaded) = oneshot::channel::<()>();
-                tokio::task::spawn_local(async move {
-                    upload(source, send, move |count| sent.set(sent.get() + count)).await;
-                    drop(uploading);
-                });
+                let uploaded = start_upload(source, send, record);
                 self.answer_to_upload(&mut recv, uploaded, deadline).await?
             }
             (send, body) => {
@@ -433,6 +436,7 @@ const REMOTE_CODES: &[(u16, ErrorCode)] = &[
     (5, ErrorCode::RemoteProtocol),
     (6, ErrorCode::RequestAborted),
     (7, ErrorCode::HeaderTooLarge),
+    (8, ErrorCode::WrongProtocol),
 ];
 
 fn remote_code(number: u16) -> Option<ErrorCode> {
@@ -455,9 +459,28 @@ async fn send_behind(mut send: SendHalf, bytes: Bytes) {
     }
 }
 
+/// Sends a streamed body on a task of its own. What it gives out resolves when that has ended, however it ended.
+fn start_upload(source: &mut Pin<Box<dyn BodyStream>>, send: SendHalf, record: &mut Record) -> oneshot::Receiver<()> {
+    let source = std::mem::replace(source, Box::pin(Nothing));
+    let sent = record.upload();
+    let (uploading, uploaded) = oneshot::channel();
+    tokio::task::spawn_local(async move {
+        upload(source, send, move |count| sent.set(sent.get() + count)).await;
+        drop(uploading);
+    });
+    uploaded
+}
+
 /// Sends a streamed body. An error of its source cancels the stream: the half is dropped before its end.
 pub async fn upload(mut source: Pin<Box<dyn BodyStream>>, mut send: SendHalf, sent: impl Fn(u64)) {
-    while let Some(part) = next_part(&mut source).await {
+    loop {
+        // While the source is silent, the stream may end.
+        let part = tokio::select! {
+            biased;
+            part = next_part(&mut source) => part,
+            _ = send.ended() => return,
+        };
+        let Some(part) = part else { break };
         let result = match part {
             Ok(Part::Data(data)) => {
                 sent(data.len() as u64);

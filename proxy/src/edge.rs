@@ -8,6 +8,6 @@ mod receive;
 mod sending;
 mod socket;
 
-pub use receive::{Side, gather};
+pub use receive::{Side, gather, raw};
 pub use sending::{Message, Sending, Unsent, Watch};
 pub use socket::{Arrived, ReadError, Scratch, Socket};

@@ -115,6 +115,8 @@ codes! {
     RemotePolicy = "remote-policy", 403, "the policy of the service called does not admit this caller";
     /// The peer's sidecar found the protocol violated.
     RemoteProtocol = "remote-protocol", 502, "the sidecars disagree about the protocol; are their versions compatible?";
+    /// The app called does not speak the caller's protocol.
+    WrongProtocol = "wrong-protocol", 502, "a service with a tcp:// app is reached through an [[outbound]] port with protocol = \"tcp\", any other through an HTTP port";
     /// The app closed the connection without answering.
     AppClosed = "app-closed", 502, "the app closed its connection before it answered; see its log. It may have run the call";
     /// What the app answered is not HTTP.

@@ -14,7 +14,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::config::{Config, Door};
+use crate::config::{Config, Door, Protocol};
 use crate::discovery::{UNKNOWN, View};
 use crate::dispatch::Dispatcher;
 use crate::edge::Scratch;
@@ -23,6 +23,7 @@ use crate::ingress::http::HttpDoor;
 use crate::ingress::listener::{self, Permit};
 use crate::ingress::patience::Patience;
 use crate::ingress::peer::PeerDoor;
+use crate::ingress::tcp::TcpDoor;
 use crate::metrics::{Direction, Metrics};
 use crate::tls::Tls;
 use crate::upstream::app_pool::AppPool;
@@ -186,6 +187,7 @@ impl Workers {
 struct Worker {
     index: usize,
     http: Rc<HttpDoor>,
+    tcp: Rc<TcpDoor>,
     peer: Rc<PeerDoor>,
     pool: Rc<Pool>,
     patience: Rc<Patience>,
@@ -211,12 +213,21 @@ impl Worker {
         let pool = Pool::new(Rc::new(connector), Arc::clone(&view));
         let dispatcher =
             Dispatcher::new(Arc::clone(&view), Rc::clone(&pool), Arc::clone(&config), Arc::clone(&metrics));
+        let dispatcher = Rc::new(dispatcher);
         let scratch = Scratch::new();
         let patience = Patience::new(config.timeouts.header, config.timeouts.idle);
+        let unrouted = metrics.calls(Direction::Outbound, UNKNOWN, "");
+        let tcp = Rc::new(TcpDoor {
+            dispatcher: Rc::clone(&dispatcher),
+            metrics: Arc::clone(&metrics),
+            scratch: scratch.clone(),
+            unrouted: unrouted.clone(),
+            calls: Arc::clone(&outbound_calls),
+        });
         let http = Rc::new(HttpDoor {
             dispatcher,
             config: Arc::clone(&config),
-            unrouted: metrics.calls(Direction::Outbound, UNKNOWN, ""),
+            unrouted,
             metrics: Arc::clone(&metrics),
             patience: Rc::clone(&patience),
             scratch: scratch.clone(),
@@ -245,6 +256,7 @@ impl Worker {
         Rc::new(Worker {
             index,
             http,
+            tcp,
             peer,
             pool,
             patience,
@@ -337,6 +349,9 @@ impl Worker {
 
     fn serve(&self, socket: TcpStream, kind: Kind, permit: Permit) {
         match kind {
+            Kind::Outbound(Some(door)) if door.protocol == Protocol::Tcp => {
+                Rc::clone(&self.tcp).serve(socket, door, permit);
+            }
             Kind::Outbound(door) => Rc::clone(&self.http).serve(socket, door, permit),
             Kind::Inbound(peer) => keep(permit, Rc::clone(&self.peer).serve(socket, peer)),
         }

@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod binaries;
+pub mod databases;
 pub mod etcd;
 pub mod http;
 pub mod identity;

@@ -24,7 +24,7 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(40);
 pub struct Builder {
     label: String,
     service: Option<String>,
-    app: Option<SocketAddr>,
+    app: Option<String>,
     registry: Option<String>,
     identity: Option<PathBuf>,
     config: String,
@@ -49,7 +49,14 @@ impl Builder {
     /// The app behind it.
     #[must_use]
     pub fn app(mut self, app: SocketAddr) -> Builder {
-        self.app = Some(app);
+        self.app = Some(format!("http://{app}"));
+        self
+    }
+
+    /// The app behind it, which speaks raw TCP.
+    #[must_use]
+    pub fn tcp_app(mut self, app: SocketAddr) -> Builder {
+        self.app = Some(format!("tcp://{app}"));
         self
     }
 
@@ -148,7 +155,7 @@ impl Builder {
             command.args(["--service", service]);
         }
         if let Some(app) = &self.app {
-            command.args(["--app", &format!("http://{app}")]);
+            command.args(["--app", app]);
             command.args(["--advertise", &self.inbound.local().to_string()]);
         }
         if let Some(registry) = &self.registry {

@@ -22,5 +22,6 @@ mod security;
 mod shutdown;
 mod smuggling;
 mod stale;
+mod tcp;
 mod tool;
 mod wrapper;

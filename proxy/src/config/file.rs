@@ -186,7 +186,8 @@ impl Reader<'_> {
         let place = self.place(start);
         if list.name == "outbound" {
             self.spots.outbound.push(place);
-            config.outbound.push(Door { listen: address, service, version: draft.version });
+            let protocol = draft.protocol.unwrap_or_default();
+            config.outbound.push(Door { listen: address, service, version: draft.version, protocol });
         } else {
             self.spots.endpoint.push(place);
             let version = draft.version.unwrap_or_default();

@@ -4,7 +4,7 @@
 use serde_json::Value as Json;
 
 use super::{
-    AppAddress, Config, RegistryUrl, SERVICES_MAX, ServiceName, Version,
+    AppAddress, Config, Protocol, RegistryUrl, SERVICES_MAX, ServiceName, Version,
     codec::{Address, Codec, Count, Format, HostName, Kind, Level, List, Opt, Path, Size, Switch, Text, Time, User},
 };
 
@@ -124,6 +124,7 @@ pub(super) struct Entry {
     pub(super) address: Option<std::net::SocketAddr>,
     pub(super) service: Option<ServiceName>,
     pub(super) version: Option<Version>,
+    pub(super) protocol: Option<Protocol>,
 }
 
 /// The lists of tables: name, keys, and which keys an entry must have. From the file only.
@@ -134,6 +135,7 @@ pub(super) const LISTS: &[EntryList] = &[
             key!("listen", Opt<Address>, address),
             key!("service", Opt<Text<ServiceName>>, service),
             key!("version", Opt<Text<Version>>, version),
+            key!("protocol", Opt<Text<Protocol>>, protocol),
         ],
         required: &["listen", "service"],
     },

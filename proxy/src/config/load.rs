@@ -200,6 +200,7 @@ impl Loaded {
                 "listen": door.listen.to_string(),
                 "service": door.service.to_string(),
                 "version": door.version.as_ref().map(ToString::to_string),
+                "protocol": door.protocol.to_string(),
             })
         });
         let endpoints = self.config.endpoint.iter().map(|endpoint| {

@@ -201,6 +201,18 @@ pub struct Door {
     pub service: ServiceName,
     /// Only to this version; `None`: to any.
     pub version: Option<Version>,
+    /// What callers speak there.
+    pub protocol: Protocol,
+}
+
+/// What is spoken with an app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1: each request is a call.
+    #[default]
+    Http,
+    /// Bytes both ways: each connection is a call.
+    Tcp,
 }
 
 /// `[[endpoint]]`: one instance in a `static` registry.
@@ -214,9 +226,11 @@ pub struct StaticEndpoint {
     pub address: SocketAddr,
 }
 
-/// Where the own app listens, parsed from `http://HOST:PORT` (no path, no user). `Display` gives that back.
+/// Where the own app listens, parsed from `http://HOST:PORT` or `tcp://HOST:PORT` (no path, no user). `Display` gives that back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AppAddress {
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Host name or address, without the brackets of IPv6.
     pub host: String,
     /// Port, never 0.
@@ -319,15 +333,16 @@ impl FromStr for AppAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text
-            .strip_prefix("http://")
-            .ok_or_else(|| format!("`{text}` is not an app's address: write http://HOST:PORT"))?;
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let protocol = scheme
+            .parse()
+            .map_err(|_| format!("`{text}` is not an app's address: write http://HOST:PORT or tcp://HOST:PORT"))?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#', '@']) {
-            return Err(format!("`{text}`: an app's address is http://HOST:PORT, without path, query or user"));
+            return Err(format!("`{text}`: an app's address is {protocol}://HOST:PORT, without path, query or user"));
         }
         let (host, port) =
-            rest.rsplit_once(':').ok_or_else(|| format!("`{text}` lacks the port: write http://HOST:PORT"))?;
+            rest.rsplit_once(':').ok_or_else(|| format!("`{text}` lacks the port: write {protocol}://HOST:PORT"))?;
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(inner) => {
                 if inner.parse::<std::net::Ipv6Addr>().is_err() {
@@ -344,7 +359,7 @@ impl FromStr for AppAddress {
             }
         };
         match port.parse::<u16>() {
-            Ok(port) if port > 0 => Ok(Self { host: host.to_owned(), port }),
+            Ok(port) if port > 0 => Ok(Self { protocol, host: host.to_owned(), port }),
             _ => Err(format!("`{port}` is not a port between 1 and 65535")),
         }
     }
@@ -352,11 +367,33 @@ impl FromStr for AppAddress {
 
 impl fmt::Display for AppAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+        let AppAddress { protocol, host, port } = self;
+        if host.contains(':') {
+            write!(f, "{protocol}://[{host}]:{port}")
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "{protocol}://{host}:{port}")
         }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "http" => Ok(Protocol::Http),
+            "tcp" => Ok(Protocol::Tcp),
+            _ => Err(format!("`{text}` is no protocol: write http or tcp")),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+        })
     }
 }
 

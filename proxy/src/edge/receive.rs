@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http1::Piece;
+use http1::{Framing, Piece};
 use wire::Headers;
 use wire::limits::INLINE_BODY_BYTES;
 
@@ -78,6 +78,12 @@ pub async fn gather(socket: &Rc<Socket>, side: Side) -> Result<Body, Error> {
             None => Body::stream(receiving),
         }),
     }
+}
+
+/// All that comes on a connection that speaks no HTTP, until it ends.
+pub fn raw(socket: &Rc<Socket>, side: Side) -> Body {
+    socket.begin_body(Framing::UntilClose, 0);
+    Body::stream(Receiving { socket: Rc::clone(socket), side, first: None, trailers: None })
 }
 
 /// A body that goes on arriving.

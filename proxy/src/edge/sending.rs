@@ -91,6 +91,21 @@ impl<W: Watch> Sending<W> {
         Sending { head, head_sent: 0, queue, queued, body: Outgoing::new(framing), source, watch }
     }
 
+    /// Bytes without a head, to a connection that speaks no HTTP.
+    pub fn raw(body: Body, mut watch: W) -> Sending<W> {
+        let (mut queue, mut queued, mut source) = (VecDeque::new(), 0, None);
+        match body {
+            Body::Whole(bytes) => {
+                watch.passed(bytes.len());
+                queued = bytes.len();
+                queue.extend(Some(bytes).filter(|bytes| !bytes.is_empty()));
+            }
+            Body::Stream(stream) => source = Some(Source(stream)),
+        }
+        let body = Outgoing::new(Framing::UntilClose);
+        Sending { head: Vec::new(), head_sent: 0, queue, queued, body, source, watch }
+    }
+
     /// Writes on. `Ready`: all of it is with the socket.
     pub fn poll(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
         let result = ready!(self.poll_on(socket, cx));

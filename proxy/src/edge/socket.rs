@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use http1::{Body, Framing, HeadScan, Piece, Refusal};
 use prometheus::IntCounter;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -323,12 +324,23 @@ impl Socket {
     /// unread is reset, which takes the answer from who has not read it yet.
     pub async fn linger(&self) {
         let closing = async {
-            poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await?;
+            poll_fn(|cx| self.poll_shutdown(cx)).await?;
             while poll_fn(|cx| self.poll_read(cx, &mut self.scratch.0.bytes.borrow_mut())).await? > 0 {}
             io::Result::Ok(())
         };
         // However it ends, it is closed now.
         let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+
+    /// Says that nothing more comes. The other side may go on sending.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
+    }
+
+    /// Closed from now on, the connection is reset: the other side learns that it did not end in order.
+    pub fn reset(&self) {
+        // Where the option cannot be set there is no connection left to reset.
+        let _ = SockRef::from(&*self.stream.borrow()).set_linger(Some(Duration::ZERO));
     }
 
     /// Reads more of a body.

@@ -36,7 +36,7 @@ const WARM_CONNECTIONS: usize = 128;
 #[derive(Debug)]
 pub struct HttpDoor {
     /// Carries the calls.
-    pub dispatcher: Dispatcher,
+    pub dispatcher: Rc<Dispatcher>,
     /// Limits.
     pub config: Arc<Config>,
     /// Counted into.

@@ -5,3 +5,4 @@ pub mod http;
 pub mod listener;
 pub mod patience;
 pub mod peer;
+pub mod tcp;

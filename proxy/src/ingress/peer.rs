@@ -14,10 +14,10 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use wire::limits::INLINE_BODY_BYTES;
-use wire::{CloseReason, ErrorInfo, Hello, Nack, NackReason};
+use wire::{CloseReason, ErrorInfo, Hello, Kind, Nack, NackReason};
 
 use crate::call::{Body, BodyStream, Part, Reply, next_part};
-use crate::config::Config;
+use crate::config::{Config, Protocol};
 use crate::discovery::View;
 use crate::dispatch;
 use crate::edge::fields;
@@ -29,6 +29,7 @@ use crate::tls::{self, SpiffeId, Tls};
 use crate::upstream::app_pool::AppPool;
 use crate::upstream::channel::{self, Channel, Incoming, RecvHalf, SendHalf, Shared};
 use crate::upstream::http::{self, HeaderLimits};
+use crate::upstream::tcp;
 use crate::upstream::transport::Transport;
 
 /// A peer has this long for TLS; its HELLO has the protocol's own limit.
@@ -199,6 +200,12 @@ impl PeerDoor {
             record.failed(&error, dispatch::outcome_of(&error));
             return refuse(send, &error);
         }
+        let kind = head.kind;
+        if let Err(error) = check_protocol(kind, app.address().protocol) {
+            self.metrics.generated_error(error.code().as_str()).inc();
+            record.failed(&error, dispatch::outcome_of(&error));
+            return refuse(send, &error);
+        }
         let body = if end {
             record.sent(body.len());
             drop(recv);
@@ -208,12 +215,18 @@ impl PeerDoor {
         };
         let head = for_app(head, caller, deadline);
         let limits = HeaderLimits { bytes: self.config.limits.header_bytes, count: self.config.limits.header_count };
+        let call = async {
+            match kind {
+                Kind::Tcp => tcp::connect(app, body).await,
+                Kind::Http | Kind::Rpc => http::call(app, limits, head, body).await,
+            }
+        };
         let result = tokio::select! {
             biased;
             // The caller is gone: dropping the call closes the connection to the app, which thereby learns it. First, for
             // its broken body looks like the app's failure otherwise.
             _ = send.ended() => return,
-            result = http::call(app, limits, head, body) => result,
+            result = call => result,
             () = passed(deadline) => Err(late()),
         };
         match result {
@@ -233,6 +246,16 @@ impl PeerDoor {
             }
         }
     }
+}
+
+/// The app is to be spoken to as it can be.
+fn check_protocol(kind: Kind, protocol: Protocol) -> Result<(), Error> {
+    let detail = match (kind, protocol) {
+        (Kind::Tcp, Protocol::Tcp) | (Kind::Http | Kind::Rpc, Protocol::Http) => return Ok(()),
+        (Kind::Tcp, Protocol::Http) => "a TCP connection for an app that speaks HTTP",
+        (Kind::Http | Kind::Rpc, Protocol::Tcp) => "an HTTP call for an app that speaks TCP",
+    };
+    Err(Error::new(ErrorCode::WrongProtocol, Origin::Remote, Phase::Request, Executed::No, detail))
 }
 
 /// What a head costs against `limits.header_bytes`, as the other doors count it, and its fields; without those that the

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{AppAddress, Config};
 use crate::edge::{Scratch, Socket};
+use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::metrics::{Held, Metrics};
 
 /// An app is assumed to keep idle connections for at least twice this.
@@ -68,6 +69,26 @@ pub enum NoConnection {
     Timeout(Duration),
     /// `limits.app_connections` are busy and as many requests as may wait do so.
     Full(usize),
+}
+
+impl NoConnection {
+    /// What that means for a call to the app of `pool`.
+    pub fn explain(self, pool: &AppPool) -> Error {
+        let (code, detail, after) = match self {
+            NoConnection::Refused(error) => (ErrorCode::AppNotConnected, format!("{}: {error}", pool.address()), None),
+            NoConnection::Timeout(limit) => (
+                ErrorCode::AppNotConnected,
+                format!("{}: no connection within {limit:?} (timeouts.app_connect)", pool.address()),
+                None,
+            ),
+            NoConnection::Full(waiting) => (
+                ErrorCode::RemoteOverloaded,
+                format!("all connections to the app are busy (limits.app_connections) and {waiting} requests wait"),
+                Some(Duration::from_secs(1)),
+            ),
+        };
+        Error::new(code, Origin::Remote, Phase::Connect, Executed::No, detail).retry_after(after)
+    }
 }
 
 /// What the app has been seen to tolerate, learnt from the connections that lie idle anyway.
@@ -171,6 +192,14 @@ impl AppPool {
             return Err(NoConnection::Full(0));
         };
         self.connect(permit).await
+    }
+
+    /// A new connection, for a call that is all of it. Nobody waits for one: those that are busy may be so for ever.
+    pub async fn fresh(&self) -> Result<Connection, NoConnection> {
+        match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => self.connect(permit).await,
+            Err(_) => Err(NoConnection::Full(0)),
+        }
     }
 
     /// Takes a connection back for the next request.

@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http1::{Framing, Refusal};
 use tokio::task::{AbortHandle, spawn_local};
@@ -16,7 +15,7 @@ use crate::call::{Body, BodyStream, Part, Reply};
 use crate::edge::fields::{self, Kind};
 use crate::edge::{self, Arrived, Message, ReadError, Sending, Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
-use crate::upstream::app_pool::{AppPool, Connection, NoConnection};
+use crate::upstream::app_pool::{AppPool, Connection};
 
 /// Room for what is added to an answer's head: a length.
 const ADDED_BYTES: usize = 40;
@@ -60,7 +59,7 @@ pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, b
             (None, None) => return Err(invalid("the request's body is gone")),
         };
         let (text, message) = encode(&head, body)?;
-        let connection = pool.checkout(!may_repeat).await.map_err(|error| no_connection(pool, error))?;
+        let connection = pool.checkout(!may_repeat).await.map_err(|error| error.explain(pool))?;
         let reused = connection.reused;
         let mut exchange = Exchange::new(connection, text, message);
         let failure = match exchange.answer(limits, &head.method[..] == b"HEAD").await {
@@ -352,21 +351,4 @@ impl BodyStream for Answering {
         }
         polled
     }
-}
-
-fn no_connection(pool: &AppPool, error: NoConnection) -> Error {
-    let (code, detail, after) = match error {
-        NoConnection::Refused(error) => (ErrorCode::AppNotConnected, format!("{}: {error}", pool.address()), None),
-        NoConnection::Timeout(limit) => (
-            ErrorCode::AppNotConnected,
-            format!("{}: no connection within {limit:?} (timeouts.app_connect)", pool.address()),
-            None,
-        ),
-        NoConnection::Full(waiting) => (
-            ErrorCode::RemoteOverloaded,
-            format!("all connections to the app are busy (limits.app_connections) and {waiting} requests wait"),
-            Some(Duration::from_secs(1)),
-        ),
-    };
-    Error::new(code, Origin::Remote, Phase::Connect, Executed::No, detail).retry_after(after)
 }
