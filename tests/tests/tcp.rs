@@ -15,6 +15,9 @@ const MIB: u64 = 1 << 20;
 /// How long what happens at once may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// As long as its app is there, a sidecar that was told to end stays all of this.
+const DRAIN: &str = "[timeouts]\ndrain = \"5s\"";
+
 /// A caller's sidecar with a port bound to `store`, and one sidecar for each of its apps.
 struct Pair {
     caller: Sidecar,
@@ -26,7 +29,7 @@ struct Pair {
 impl Pair {
     fn new(apps: &[SocketAddr]) -> Pair {
         let mesh = Mesh::on_files();
-        let start = |app: &SocketAddr| mesh.builder("store").tcp_app(*app).start();
+        let start = |app: &SocketAddr| mesh.builder("store").config(DRAIN).tcp_app(*app).start();
         let callees = apps.iter().map(start).collect();
         let (caller, door) = caller(&mesh, "");
         Pair { caller, callees, door, _mesh: mesh }
@@ -282,11 +285,13 @@ fn a_drain_lets_connections_end_and_cuts_those_that_do_not() {
     let app = echo();
     let mut pair = Pair::new(&[app.address()]);
     let mut callee = pair.callees.remove(0);
-    let mut stream = pair.connect();
-    stream.write_all(b"before").unwrap();
-    stream.read_exact(&mut [0; 6]).unwrap();
+    let (mut stream, mut staying) = (pair.connect(), pair.connect());
+    for stream in [&mut stream, &mut staying] {
+        stream.write_all(b"before").unwrap();
+        stream.read_exact(&mut [0; 6]).unwrap();
+    }
     callee.process().signal(nix::sys::signal::Signal::SIGTERM);
-    until("it takes no new ones", PATIENCE, || match callee.admin_get("/ready").status() {
+    until("it takes no new ones", PATIENCE, || match callee.admin_get("/readyz").status() {
         200 => Err("still ready"),
         _ => Ok(()),
     });
@@ -297,6 +302,7 @@ fn a_drain_lets_connections_end_and_cuts_those_that_do_not() {
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(stream.read(&mut back).unwrap(), 0);
     assert!(callee.process().wait(Duration::from_secs(40)).success());
+    assert_reset(&mut staying);
 }
 
 #[test]
