@@ -29,10 +29,12 @@ fi
 if [[ ! -e /usr/include/stdio.h ]]; then
     missing+=(libc6-dev)
 fi
-# A client that the tests call with. Debian's own Python has it from Debian, whatever other python3 is first on PATH.
-if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c 'import requests' 2>/dev/null; then
-    missing+=(python3-requests)
-fi
+# Libraries that the tests call with. Debian's own Python has them from Debian, whatever other python3 is first on PATH.
+for library in requests websockets; do
+    if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c "import $library" 2>/dev/null; then
+        missing+=("python3-$library")
+    fi
+done
 # Debian keeps PostgreSQL's server and pgbench off PATH, by version.
 if [[ ${1:-test} == test ]] && ! compgen -G '/usr/lib/postgresql/*/bin/pgbench' >/dev/null; then
     missing+=(postgresql)

@@ -13,6 +13,9 @@ use wire::{Headers, RequestHead, ResponseHead};
 
 use crate::error::Error;
 
+/// The status of an answer that hands the connection over to another protocol (RFC 9110, 15.2.2).
+pub const SWITCHING_PROTOCOLS: u16 = 101;
+
 /// A call on its way from a caller to a service.
 #[derive(Debug)]
 pub struct Call {
@@ -24,6 +27,8 @@ pub struct Call {
     pub deadline: Option<Deadline>,
     /// The call may be sent again even when it may have run (RFC 9110, 9.2.1: safe methods).
     pub safe: bool,
+    /// The body is what a connection will carry: it is taken only when the answer has opened the way.
+    pub tunnel: bool,
     /// The arguments.
     pub body: Body,
 }

@@ -18,7 +18,7 @@ use wire::{Cancel, Kind, NackReason, OpenError};
 use crate::admit::RetryBudget;
 use crate::alarm::Alarms;
 use crate::balance::{self, EndpointState, InFlight};
-use crate::call::{Body, BodyStream, Call, Deadline, Part, Reply, next_part};
+use crate::call::{Body, BodyStream, Call, Deadline, Part, Reply, SWITCHING_PROTOCOLS, next_part};
 use crate::clock;
 use crate::config::Config;
 use crate::discovery::{Refused, Service, View};
@@ -70,7 +70,7 @@ impl Dispatcher {
         // With a streamed request it begins when the upload has ended: see `answer_to_upload`.
         let response_limit = match (self.config.timeouts.response, &call.body) {
             (Duration::ZERO, _) => None,
-            (_, Body::Stream(_)) if call.head.kind != Kind::Tcp => None,
+            (_, Body::Stream(_)) if !call.tunnel => None,
             (limit, _) => now.checked_add(limit),
         };
         let deadline = call.deadline;
@@ -186,7 +186,7 @@ impl Dispatcher {
         let whole = match &call.body {
             Body::Whole(_) => true,
             // A connection's bytes are taken only by the attempt that succeeds.
-            Body::Stream(_) if call.head.kind == Kind::Tcp => true,
+            Body::Stream(_) if call.tunnel => true,
             // A stream is still here only if no attempt took it.
             Body::Stream(_) => error.code() == ErrorCode::ConnectFailed || error.code() == ErrorCode::WrongPeer,
         };
@@ -243,10 +243,15 @@ impl Dispatcher {
         let (mut recv, send) = channel.open(now, &call.head, body, end).map_err(not_opened)?;
         record.sent_out();
         let (head, first, end) = match (send, &mut call.body) {
-            (Some(send), Body::Stream(source)) if call.head.kind == Kind::Tcp => {
+            (Some(mut send), Body::Stream(source)) if call.tunnel => {
                 // Not a byte of the caller's is taken before the app's side is connected: until then another endpoint will do.
-                let answer = recv.response().await.map_err(|end| ended(end, Phase::Connect, deadline))?;
-                start_upload(source, send, record);
+                let answer = recv.response().await.map_err(|end| ended(end, Phase::Wait, deadline))?;
+                if call.head.kind == Kind::Tcp || answer.0.status == SWITCHING_PROTOCOLS {
+                    start_upload(source, send, record);
+                } else {
+                    // Refused: nothing comes but the answer. The stream may have ended with it.
+                    let _ = send.send(Bytes::new(), true).await;
+                }
                 answer
             }
             (Some(send), Body::Stream(source)) => {

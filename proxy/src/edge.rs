@@ -7,7 +7,9 @@ pub mod fields;
 mod receive;
 mod sending;
 mod socket;
+mod tunnel;
 
-pub use receive::{Side, gather, raw};
+pub use receive::{Side, gather};
 pub use sending::{Message, Sending, Unsent, Watch};
 pub use socket::{Arrived, ReadError, Scratch, Socket};
+pub use tunnel::{end_tunnel, join_tunnel, tunnel_from};

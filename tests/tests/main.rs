@@ -24,4 +24,5 @@ mod smuggling;
 mod stale;
 mod tcp;
 mod tool;
+mod upgrade;
 mod wrapper;

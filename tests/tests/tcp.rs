@@ -155,7 +155,11 @@ fn an_app_that_has_said_all_still_hears_ten_megabytes() {
     let app = RawApp::start(move |mut stream| {
         stream.write_all(b"bye").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
-        told.send(digest(&mut stream)).unwrap();
+        // The sidecar itself looks now and then whether the app accepts, and says nothing.
+        let said = digest(&mut stream);
+        if said.0 > 0 {
+            told.send(said).unwrap();
+        }
     });
     let pair = Pair::new(&[app.address()]);
     let mut stream = pair.connect();
@@ -172,7 +176,10 @@ fn what_breaks_on_one_side_is_reset_on_the_other() {
     let (told, heard) = mpsc::channel();
     let app = RawApp::start(move |mut stream| {
         let mut order = [0; 5];
-        stream.read_exact(&mut order).unwrap();
+        if stream.read_exact(&mut order).is_err() {
+            // The sidecar looks whether the app accepts.
+            return;
+        }
         if &order == b"break" {
             reset(stream);
         } else {

@@ -93,6 +93,21 @@ pub fn content_length(headers: &Headers) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
+/// The protocol that an Upgrade field asks for, where a connection may be handed over to it (RFC 9110, 7.8). Not to another HTTP, in which
+/// requests would pass that nobody has routed or looked at; and not one of several, a choice that is the app's.
+pub fn upgrade(value: &[u8]) -> Option<&[u8]> {
+    let is_name = !value.is_empty() && value.iter().all(|byte| http1::encode::is_token(*byte) || *byte == b'/');
+    let begins = |name: &[u8]| value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    let is_http = [&b"h2"[..], b"h3", b"http", b"tls"].into_iter().any(begins);
+    (is_name && !is_http).then_some(value)
+}
+
+/// Writes what asks for another protocol, or agrees to it.
+pub fn write_upgrade(out: &mut Vec<u8>, protocol: &[u8]) -> Result<(), Refusal> {
+    out.extend_from_slice(b"connection: upgrade\r\n");
+    http1::encode::field(out, b"upgrade", protocol)
+}
+
 /// Whether RFC 9110 calls the method safe (9.2.1): sending it twice does no harm.
 pub fn is_safe(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
@@ -140,6 +155,16 @@ mod tests {
             let mut headers = Headers::new();
             headers.push(name.as_bytes(), value.as_bytes());
             assert!(write(&mut Vec::new(), &headers).is_err(), "{name:?}: {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_handed_over_to_one_protocol_that_is_not_http() {
+        for good in ["websocket", "WebSocket", "irc/6.9", "x"] {
+            assert_eq!(upgrade(good.as_bytes()), Some(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "h2c", "H2C", "HTTP/2.0", "http/1.1", "TLS/1.0", "websocket, h2c", "a b", "a\r\nb"] {
+            assert_eq!(upgrade(bad.as_bytes()), None, "{bad:?}");
         }
     }
 

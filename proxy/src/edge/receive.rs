@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http1::{Framing, Piece};
+use http1::Piece;
 use wire::Headers;
 use wire::limits::INLINE_BODY_BYTES;
 
@@ -57,7 +57,7 @@ pub async fn gather(socket: &Rc<Socket>, side: Side) -> Result<Body, Error> {
     if socket.is_message_over() {
         return Ok(Body::EMPTY);
     }
-    let mut receiving = Receiving { socket: Rc::clone(socket), side, first: None, trailers: None };
+    let mut receiving = Receiving::new(socket, side);
     let length = socket.body_left().and_then(|left| usize::try_from(left).ok());
     match length {
         Some(length) if length <= INLINE_BODY_BYTES => {
@@ -80,15 +80,9 @@ pub async fn gather(socket: &Rc<Socket>, side: Side) -> Result<Body, Error> {
     }
 }
 
-/// All that comes on a connection that speaks no HTTP, until it ends.
-pub fn raw(socket: &Rc<Socket>, side: Side) -> Body {
-    socket.begin_body(Framing::UntilClose, 0);
-    Body::stream(Receiving { socket: Rc::clone(socket), side, first: None, trailers: None })
-}
-
 /// A body that goes on arriving.
 #[derive(Debug)]
-struct Receiving {
+pub struct Receiving {
     socket: Rc<Socket>,
     side: Side,
     /// What had arrived before.
@@ -97,6 +91,11 @@ struct Receiving {
 }
 
 impl Receiving {
+    /// The body that [`Socket::begin_body`] has announced.
+    pub fn new(socket: &Rc<Socket>, side: Side) -> Receiving {
+        Receiving { socket: Rc::clone(socket), side, first: None, trailers: None }
+    }
+
     fn whole(&self, piece: Result<Option<Piece>, ReadError>) -> Result<Body, Error> {
         match piece {
             Ok(Some(Piece::Data(data))) => Ok(Body::Whole(data)),

@@ -112,6 +112,7 @@ impl HttpDoor {
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
         let counted = Counted::new(&self.calls);
         socket.begin_body(framing, self.config.limits.header_bytes);
+        let upgrade = call.as_ref().is_ok_and(|asked| asked.upgrade);
         let result = match call {
             Ok(asked) => {
                 let side = if expects_continue { Side::WaitingCaller } else { Side::Caller };
@@ -123,7 +124,7 @@ impl HttpDoor {
             }
             Err(error) => Err(error),
         };
-        let rendered = result.and_then(|reply| answer::render(reply, is_head, version, &self.date));
+        let rendered = result.and_then(|reply| answer::render(reply, is_head, upgrade, version, &self.date));
         let (mut head, message) = match rendered {
             Ok((head, status, message)) => {
                 record.answered(status);
@@ -137,21 +138,35 @@ impl HttpDoor {
                 answer::render_error(&error, is_head)
             }
         };
-        keep_alive &= message.0 != Framing::UntilClose;
+        let tunnel = message.0 == Framing::Tunnel;
+        // Whoever asked to leave HTTP may have sent what is no request any more.
+        keep_alive &= message.0 != Framing::UntilClose && !upgrade;
         match (keep_alive, version) {
+            _ if tunnel => {}
             (true, Version::Http11) => {}
             (true, Version::Http10) => head.extend_from_slice(b"connection: keep-alive\r\n"),
             (false, _) => head.extend_from_slice(b"connection: close\r\n"),
         }
         let mut sending = Sending::new(head, message, Kept { record, _counted: counted });
         let sent = poll_fn(|cx| match sending.poll(socket, cx) {
+            // In a tunnel a caller that has said all is still there.
+            Poll::Pending if tunnel => Poll::Pending,
             Poll::Pending => socket.poll_hangup(cx).map(|()| false),
             Poll::Ready(result) => Poll::Ready(result.is_ok()),
         });
         if !sent.await {
+            if tunnel {
+                socket.reset();
+            }
             return false;
         }
         drop(sending);
+        if tunnel {
+            if !edge::end_tunnel(socket).await {
+                socket.reset();
+            }
+            return false;
+        }
         poll_fn(|cx| socket.poll_message_over(cx)).await;
         if !keep_alive || !socket.is_message_over() {
             socket.linger().await;
@@ -168,8 +183,9 @@ impl HttpDoor {
         side: Side,
         record: &mut Record,
     ) -> Option<Result<Reply, Error>> {
-        let Asked { mut head, version, deadline } = asked;
+        let Asked { mut head, version, deadline, upgrade } = asked;
         let body = match self.gather(socket, side).await {
+            Ok(_) if upgrade => edge::tunnel_from(socket, side),
             Ok(body) => body,
             Err(error) => return Some(Err(error)),
         };
@@ -187,8 +203,8 @@ impl HttpDoor {
                 }
             }
         }
-        let safe = fields::is_safe(&head.method);
-        let mut call = Call { head, version, deadline, safe, body };
+        let safe = fields::is_safe(&head.method) && !upgrade;
+        let mut call = Call { head, version, deadline, safe, tunnel: upgrade, body };
         record.describe(&call);
         let mut answer = pin!(self.dispatcher.call(&mut call, record));
         poll_fn(|cx| {

@@ -64,8 +64,8 @@ impl TcpDoor {
             service: Bytes::copy_from_slice(door.service.as_str().as_bytes()),
             ..RequestHead::default()
         };
-        let body = edge::raw(socket, Side::Caller);
-        let mut call = Call { head, version: door.version.clone(), deadline: None, safe: false, body };
+        let body = edge::tunnel_from(socket, Side::Caller);
+        let mut call = Call { head, version: door.version.clone(), deadline: None, safe: false, tunnel: true, body };
         record.describe(&call);
         let Reply { body, .. } = self.dispatcher.call(&mut call, record).await.map_err(Some)?;
         drop(call);
@@ -78,9 +78,7 @@ impl TcpDoor {
             Err(Unsent::Socket(_) | Unsent::Body(_)) => return Err(None),
         }
         // The service has said all; the caller may not have.
-        poll_fn(|cx| socket.poll_shutdown(cx)).await.map_err(|_| None)?;
-        poll_fn(|cx| socket.poll_message_over(cx)).await;
-        if socket.is_message_over() { Ok(()) } else { Err(None) }
+        if edge::end_tunnel(socket).await { Ok(()) } else { Err(None) }
     }
 }
 

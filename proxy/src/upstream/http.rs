@@ -11,10 +11,11 @@ use tokio::task::{AbortHandle, spawn_local};
 use wire::limits::INLINE_BODY_BYTES;
 use wire::{Headers, RequestHead, ResponseHead};
 
-use crate::call::{Body, BodyStream, Part, Reply};
+use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
 use crate::edge::fields::{self, Kind};
 use crate::edge::{self, Arrived, Message, ReadError, Sending, Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+
 use crate::upstream::app_pool::{AppPool, Connection};
 
 /// Room for what is added to an answer's head: a length.
@@ -46,7 +47,12 @@ impl HeaderLimits {
 pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, body: Body) -> Result<Reply, Error> {
     let whole = match &body {
         Body::Whole(bytes) => Some(bytes.clone()),
-        Body::Stream(_) => None,
+        Body::Stream(_) => {
+            if let Some(protocol) = head.headers.get(b"upgrade").and_then(fields::upgrade) {
+                return upgrade(pool, limits, &head, protocol, body).await;
+            }
+            None
+        }
     };
     let may_repeat = whole.is_some() && fields::is_safe(&head.method);
     let mut body = Some(body);
@@ -79,6 +85,28 @@ pub async fn call(pool: &Rc<AppPool>, limits: HeaderLimits, head: RequestHead, b
             failure => return Err(failure.explain(pool, executed)),
         }
     }
+}
+
+/// Asks the app to go on in another protocol. If it agrees, the connection is the caller's from there on.
+async fn upgrade(
+    pool: &Rc<AppPool>,
+    limits: HeaderLimits,
+    head: &RequestHead,
+    protocol: &[u8],
+    body: Body,
+) -> Result<Reply, Error> {
+    let (mut text, message) = encode(head, Body::EMPTY)?;
+    fields::write_upgrade(&mut text, protocol).map_err(|refusal| invalid(&refusal.to_string()))?;
+    let connection = pool.fresh().await.map_err(|error| error.explain(pool))?;
+    let mut exchange = Exchange { upgrade: true, ..Exchange::new(connection, text, message) };
+    let answer = exchange.answer(limits, false).await.map_err(|failure| failure.explain(pool, Executed::Unknown))?;
+    if answer.status != SWITCHING_PROTOCOLS {
+        return exchange.deliver(pool, limits, answer).await;
+    }
+    let Answer { status, headers, .. } = answer.within(limits)?;
+    let connection = exchange.connection;
+    let body = edge::join_tunnel(Rc::clone(&connection.socket), body, connection);
+    Ok(Reply { head: ResponseHead { status, headers }, body })
 }
 
 /// The request's head in text, and how its body goes out.
@@ -119,6 +147,8 @@ struct Exchange {
     sending: Option<Sending<()>>,
     /// The app took all of the request, or will.
     takes_all: bool,
+    /// The app may hand the connection over.
+    upgrade: bool,
 }
 
 /// The head of the app's answer.
@@ -145,7 +175,7 @@ enum Failure {
 
 impl Exchange {
     fn new(connection: Connection, text: Vec<u8>, message: Message) -> Exchange {
-        Exchange { connection, sending: Some(Sending::new(text, message, ())), takes_all: true }
+        Exchange { connection, sending: Some(Sending::new(text, message, ())), takes_all: true, upgrade: false }
     }
 
     /// Writes the request and reads the head of the answer, whichever is possible: an app may answer before it has read all.
@@ -153,8 +183,9 @@ impl Exchange {
         for _ in 0..=INTERIM_ANSWERS {
             let answer = poll_fn(|cx| self.poll_answer(cx, limits, to_head)).await?;
             match answer.status {
+                SWITCHING_PROTOCOLS if self.upgrade => return Ok(answer),
                 // Nobody asked to leave HTTP.
-                101 => return Err(Failure::Bad(Refusal::Syntax("101 without an Upgrade"))),
+                SWITCHING_PROTOCOLS => return Err(Failure::Bad(Refusal::Syntax("101 without an Upgrade"))),
                 100..=199 => {}
                 _ => return Ok(answer),
             }
@@ -198,15 +229,8 @@ impl Exchange {
 
     /// Makes a reply of the answer, and gives the connection back when it is over.
     async fn deliver(self, pool: &Rc<AppPool>, limits: HeaderLimits, answer: Answer) -> Result<Reply, Error> {
-        let Answer { status, mut headers, framing, keep_alive, cost: (bytes, count) } = answer;
-        if bytes > limits.bytes || count > limits.count {
-            let detail = format!(
-                "{count} fields of {bytes} bytes; limits.header_count is {}, limits.header_bytes {}",
-                limits.count, limits.bytes
-            );
-            return Err(app_failed(ErrorCode::AppHeaderTooLarge, detail));
-        }
-        let Exchange { connection, sending, takes_all } = self;
+        let Answer { status, mut headers, framing, keep_alive, .. } = answer.within(limits)?;
+        let Exchange { connection, sending, takes_all, .. } = self;
         let socket = Rc::clone(&connection.socket);
         // An app that answers early may go on reading: so goes the request.
         let upload = sending.map(|sending| Upload::go_on(sending, Rc::clone(&socket)));
@@ -234,6 +258,19 @@ impl Exchange {
 }
 
 impl Answer {
+    /// Itself, unless its head is larger than may be.
+    fn within(self, limits: HeaderLimits) -> Result<Answer, Error> {
+        let (bytes, count) = self.cost;
+        if bytes <= limits.bytes && count <= limits.count {
+            return Ok(self);
+        }
+        let detail = format!(
+            "{count} fields of {bytes} bytes; limits.header_count is {}, limits.header_bytes {}",
+            limits.count, limits.bytes
+        );
+        Err(app_failed(ErrorCode::AppHeaderTooLarge, detail))
+    }
+
     /// `bytes`: how long the whole head is.
     fn of(head: &http1::ResponseHead<'_>, bytes: usize) -> Answer {
         let count = head.fields.len();
@@ -246,6 +283,8 @@ impl Answer {
             if name.eq_ignore_ascii_case(b"content-length") {
                 // Framing is each hop's own.
                 length = Some(field.value);
+            } else if head.framing == Framing::Tunnel && name.eq_ignore_ascii_case(b"upgrade") {
+                headers.push(b"upgrade", field.value);
             } else if fields::kind(name) == Kind::EndToEnd && !head.connection.names(field.name) {
                 headers.push_lower(name, field.value);
             }

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::StatusCode;
 use http1::{Framing, Refusal, Version};
 
-use crate::call::{Body, Reply};
+use crate::call::{Body, Reply, SWITCHING_PROTOCOLS};
+
 use crate::edge::{Message, fields};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 
@@ -17,6 +18,7 @@ const ANSWER_BYTES: usize = 512;
 pub fn render(
     reply: Reply,
     is_head: bool,
+    upgrade: bool,
     version: Version,
     date: &RefCell<DateLine>,
 ) -> Result<(Vec<u8>, u16, Message), Error> {
@@ -34,6 +36,11 @@ pub fn render(
         date.borrow_mut().write(&mut text);
     }
     let announced = fields::content_length(&head.headers);
+    let protocol = head.headers.get(b"upgrade").and_then(fields::upgrade).filter(|_| upgrade);
+    if let (SWITCHING_PROTOCOLS, Some(protocol)) = (head.status, protocol) {
+        fields::write_upgrade(&mut text, protocol).map_err(|refusal| invalid(refusal.to_string()))?;
+        return Ok((text, SWITCHING_PROTOCOLS, (Framing::Tunnel, body)));
+    }
     let framing = match (head.status, &body) {
         (100..=199, _) => return Err(invalid(format!("status {}", head.status))),
         (204, _) => Framing::None,

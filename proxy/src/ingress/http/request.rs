@@ -43,6 +43,8 @@ pub struct Asked {
     pub version: Option<registry::Version>,
     /// When the caller gives up.
     pub deadline: Option<Deadline>,
+    /// The caller asks to go on in another protocol: the head says in which.
+    pub upgrade: bool,
 }
 
 /// Reads a request's head, of so many fields. `bound`: the door leads to one service only.
@@ -113,6 +115,10 @@ fn understand(
         // Some apps ask for it where the caller said it.
         headers.push(b"content-length", b"0");
     }
+    let upgrade = said.upgrade.filter(|_| may_upgrade(request));
+    if let Some(protocol) = upgrade {
+        headers.push(b"upgrade", protocol);
+    }
     let head = RequestHead {
         trace: Some(trace.unwrap_or_else(new_trace)),
         service: Bytes::copy_from_slice(service.as_bytes()),
@@ -121,7 +127,15 @@ fn understand(
         headers,
         ..RequestHead::default()
     };
-    Ok(Asked { head, version, deadline })
+    Ok(Asked { head, version, deadline, upgrade: upgrade.is_some() })
+}
+
+/// A request that may hand its connection over: its Upgrade is meant for this hop, and nothing of HTTP comes behind it.
+fn may_upgrade(request: &http1::RequestHead<'_>) -> bool {
+    request.method == "GET"
+        && request.version == Version::Http11
+        && request.framing == Framing::None
+        && request.connection.names("upgrade")
 }
 
 impl Request {
@@ -171,6 +185,8 @@ struct Said<'a> {
     timeout: Option<&'a [u8]>,
     grpc_timeout: Option<&'a [u8]>,
     trace: Option<&'a [u8]>,
+    upgrade: Option<&'a [u8]>,
+    has_upgrade: bool,
     has_trace_state: bool,
     has_request_id: bool,
 }
@@ -182,6 +198,11 @@ impl<'a> Said<'a> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => only(&mut self.host, field)?,
+            7 if is(b"upgrade") => {
+                // Twice is a list.
+                let first = !std::mem::replace(&mut self.has_upgrade, true);
+                self.upgrade = fields::upgrade(field.value).filter(|_| first);
+            }
             10 if is(b"tracestate") => {
                 self.has_trace_state = true;
                 return Ok(true);

@@ -1,0 +1,235 @@
+//! A connection that is handed over to another protocol: WebSocket (RFC 6455) and whatever else an app agrees to.
+
+use pillion_tests::ports::heavy;
+use pillion_tests::prelude::*;
+use pillion_tests::process::{Process, run};
+use pillion_tests::rawapp::{RawApp, read_request};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use std::sync::mpsc;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An app of the `websockets` library: it sends each message back, and closes as it is told.
+const SERVER: &str = r#"
+import asyncio, sys, websockets
+
+async def serve(socket, path=None):
+    async for message in socket:
+        if isinstance(message, str) and message.startswith("close "):
+            code, reason = message[6:].split(" ", 1)
+            await socket.close(int(code), reason)
+            return
+        await socket.send(message)
+
+async def main():
+    async with websockets.serve(serve, "127.0.0.1", int(sys.argv[1]), max_size=None, ping_interval=None, subprotocols=["chat"]):
+        await asyncio.Future()
+
+asyncio.run(main())
+"#;
+
+/// Goes through cases of RFC 6455 and prints what it sees.
+const CLIENT: &str = r#"
+import asyncio, hashlib, sys, websockets
+
+def connect(**more):
+    return websockets.connect("ws://" + sys.argv[1] + "/chat?room=1",
+                              max_size=None, ping_interval=None, **more)
+
+async def main():
+    async with connect(subprotocols=["chat"]) as socket:
+        print("subprotocol", socket.subprotocol)
+        print("extensions", sorted(extension.name for extension in socket.extensions))
+        for message in ["", "text", "ünï", b"", b"bytes", "x" * 125, "x" * 126, "x" * 65535, "x" * 65536]:
+            await socket.send(message)
+            print(type(message).__name__, len(message), await socket.recv() == message)
+        await asyncio.wait_for(await socket.ping(b"are you there"), 20)
+        print("pong")
+
+        async def fragments():
+            for number in range(50):
+                yield "fragment %d " % number
+                if number % 10 == 5:
+                    await asyncio.wait_for(await socket.ping(), 20)
+        await socket.send(fragments())
+        print("fragmented", hashlib.sha256((await socket.recv()).encode()).hexdigest())
+        for number in range(200):
+            await socket.send(str(number))
+        print("in order", [await socket.recv() for _ in range(200)] == [str(number) for number in range(200)])
+    print("closed by us", socket.close_code)
+    async with connect(compression=None) as socket:
+        large = bytes(range(256)) * (64 * 1024 * 1024 // 256)
+        await socket.send(large)
+        print("64 MiB", hashlib.sha256(await socket.recv()).hexdigest())
+    for code, reason in [(1000, "done"), (1001, "away"), (1011, "broken"), (3000, "ours"), (4999, "ü")]:
+        async with connect() as socket:
+            await socket.send("close %d %s" % (code, reason))
+            try:
+                await socket.recv()
+            except websockets.ConnectionClosed as closed:
+                print("closed by it", closed.rcvd.code, closed.rcvd.reason)
+    async with connect() as socket:
+        await socket.close(4321, "ours")
+        print("closed by us", socket.close_code, socket.close_reason)
+
+asyncio.run(main())
+"#;
+
+fn python(script: &str, argument: &str) -> Command {
+    // Debian's own, which has Debian's packages.
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg("-c").arg(script).arg(argument);
+    command
+}
+
+#[test]
+fn websocket_is_as_it_is_without_sidecars() {
+    let _turn = heavy();
+    let (port, dir) = (Port::lease(), tempfile::tempdir().unwrap());
+    let _app = Process::start("websocket app", python(SERVER, &port.number().to_string()), &dir.path().join("app.log"));
+    until("the app accepts", PATIENCE, || TcpStream::connect(port.local()));
+    let mesh = Mesh::on_files();
+    let _callee = mesh.builder("payments").app(port.local()).start();
+    let door = Port::lease();
+    let entry = format!("[[outbound]]\nlisten = \"{}\"\nservice = \"payments\"", door.local());
+    let _caller = mesh.builder("web").config(&format!("prefetch = [\"payments\"]\n{entry}")).start();
+    let seen = |at: SocketAddr| run(python(CLIENT, &at.to_string()), Duration::from_secs(120)).success().to_owned();
+    let direct = seen(port.local());
+    assert!(direct.lines().count() == 22 && !direct.contains("False"), "{direct}");
+    assert_eq!(seen(door.local()), direct);
+}
+
+/// An app that agrees to any upgrade, says what it was asked, and then sends back what it is sent.
+fn agreeing() -> (RawApp, mpsc::Receiver<String>) {
+    let (told, heard) = mpsc::channel();
+    let app = RawApp::start(move |mut stream| {
+        let mut carry = Vec::new();
+        while let Some(request) = read_request(&mut stream, &mut carry) {
+            told.send(request.head.clone()).unwrap();
+            let Some(protocol) = request.header("upgrade") else {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain").unwrap();
+                continue;
+            };
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {protocol}\r\nx-said: yes\r\n\r\nat once "
+            );
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream.write_all(&carry).unwrap();
+            let mut buffer = [0; 4096];
+            loop {
+                match stream.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(count) => stream.write_all(&buffer[..count]).unwrap(),
+                    Err(error) => return told.send(format!("{:?}", error.kind())).unwrap(),
+                }
+            }
+        }
+    });
+    (app, heard)
+}
+
+fn pair(app: &RawApp) -> (Sidecar, Sidecar) {
+    let mesh = Mesh::on_files();
+    let callee = mesh.builder("payments").app(app.address()).start();
+    let caller = mesh.builder("web").config("prefetch = [\"payments\"]").start();
+    (caller, callee)
+}
+
+/// Asks for an upgrade, with `behind` sent in the same breath.
+fn ask(caller: &Sidecar, upgrade: &str, behind: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(caller.outbound()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET /x HTTP/1.1\r\nhost: payments\r\nconnection: upgrade\r\n{upgrade}\r\n\r\n{behind}");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+/// Reads until what was read ends with `end`.
+#[track_caller]
+fn read_to(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => text.push(byte[0]),
+            other => panic!("{other:?} after {}", String::from_utf8_lossy(&text)),
+        }
+    }
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn what_is_said_early_on_either_side_arrives_and_ends_are_passed_on() {
+    let (app, heard) = agreeing();
+    let (caller, _callee) = pair(&app);
+    let mut stream = ask(&caller, "upgrade: irc/6.9", "early ");
+    let head = read_to(&mut stream, "\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    for line in ["connection: upgrade\r\n", "upgrade: irc/6.9\r\n", "x-said: yes\r\n"] {
+        assert!(head.contains(line), "{line}: {head}");
+    }
+    assert_eq!(read_to(&mut stream, "early "), "at once early ");
+    stream.write_all(b"late").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "late");
+    let asked = heard.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase();
+    assert!(asked.contains("\r\nconnection: upgrade\r\n") && asked.contains("\r\nupgrade: irc/6.9"), "{asked}");
+    let ok = [("service", "payments"), ("direction", "outbound"), ("outcome", "ok")];
+    until("it is counted", PATIENCE, || match caller.metric("pillion_calls_total", &ok) {
+        1.0 => Ok(()),
+        other => Err(other),
+    });
+}
+
+#[test]
+fn a_caller_that_breaks_off_is_a_reset_for_the_app() {
+    let (app, heard) = agreeing();
+    let (caller, _callee) = pair(&app);
+    let mut stream = ask(&caller, "upgrade: x", "");
+    read_to(&mut stream, "at once ");
+    heard.recv_timeout(PATIENCE).unwrap();
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), format!("{:?}", ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn to_another_http_and_to_one_of_several_no_connection_is_handed_over() {
+    let (app, heard) = agreeing();
+    let (caller, _callee) = pair(&app);
+    for upgrade in
+        ["upgrade: h2c\r\nhttp2-settings: AAMAAABk", "upgrade: TLS/1.0", "upgrade: x, y", "upgrade: x\r\nupgrade: y"]
+    {
+        let mut stream = ask(&caller, upgrade, "");
+        let answer = read_to(&mut stream, "plain");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{upgrade}: {answer}");
+        let asked = heard.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase();
+        assert!(!asked.contains("upgrade"), "{upgrade}: {asked}");
+    }
+}
+
+#[test]
+fn an_app_that_refuses_is_heard_and_nothing_behind_the_request_is_taken_for_another() {
+    let (told, heard) = mpsc::channel();
+    let app = RawApp::start(move |mut stream| {
+        let mut carry = Vec::new();
+        while let Some(request) = read_request(&mut stream, &mut carry) {
+            told.send(request.head).unwrap();
+            stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").unwrap();
+        }
+    });
+    let (caller, _callee) = pair(&app);
+    let mut stream = ask(&caller, "upgrade: websocket", "GET /smuggled HTTP/1.1\r\nhost: payments\r\n\r\n");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n") && answer.ends_with("no"), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert!(heard.recv_timeout(PATIENCE).unwrap().contains("/x"));
+    // A later call is answered, and the app has seen nothing between.
+    assert_eq!(get(caller.outbound(), "payments", "/later").status(), 403);
+    assert!(heard.recv_timeout(PATIENCE).unwrap().contains("/later"));
+}
