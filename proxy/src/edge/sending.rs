@@ -69,8 +69,17 @@ pub type Message = (Framing, Body);
 
 impl<W: Watch> Sending<W> {
     /// A message: `head` without the lines that end it, and its body, which goes out framed like this.
-    pub fn new(mut head: Vec<u8>, (framing, body): Message, mut watch: W) -> Sending<W> {
+    pub fn new(mut head: Vec<u8>, (framing, body): Message, watch: W) -> Sending<W> {
         http1::encode::end_of_head(&mut head, framing);
+        Sending::begin(head, framing, body, watch)
+    }
+
+    /// Bytes without a head, to a connection that speaks no HTTP.
+    pub fn raw(body: Body, watch: W) -> Sending<W> {
+        Sending::begin(Vec::new(), Framing::Tunnel, body, watch)
+    }
+
+    fn begin(mut head: Vec<u8>, framing: Framing, body: Body, mut watch: W) -> Sending<W> {
         let mut queue = VecDeque::new();
         let mut queued = 0;
         let mut source = None;
@@ -89,21 +98,6 @@ impl<W: Watch> Sending<W> {
             Body::Stream(stream) => source = Some(Source(stream)),
         }
         Sending { head, head_sent: 0, queue, queued, body: Outgoing::new(framing), source, watch }
-    }
-
-    /// Bytes without a head, to a connection that speaks no HTTP.
-    pub fn raw(body: Body, mut watch: W) -> Sending<W> {
-        let (mut queue, mut queued, mut source) = (VecDeque::new(), 0, None);
-        match body {
-            Body::Whole(bytes) => {
-                watch.passed(bytes.len());
-                queued = bytes.len();
-                queue.extend(Some(bytes).filter(|bytes| !bytes.is_empty()));
-            }
-            Body::Stream(stream) => source = Some(Source(stream)),
-        }
-        let body = Outgoing::new(Framing::UntilClose);
-        Sending { head: Vec::new(), head_sent: 0, queue, queued, body, source, watch }
     }
 
     /// Writes on. `Ready`: all of it is with the socket.

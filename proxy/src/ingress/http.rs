@@ -59,11 +59,15 @@ impl HttpDoor {
     /// Serves one connection, on a task of its own. `bound`: the door leads to one service only.
     pub fn serve(self: Rc<Self>, stream: TcpStream, bound: Option<Arc<Door>>, permit: Permit) {
         let watched = Rc::new(self.patience.watch());
-        let connected = Held::new(&self.metrics.callers_connected);
         let socket = Rc::new(Socket::new(stream, HeadScan::default(), &self.scratch, &self.metrics.app_bytes));
-        Rc::clone(&watched).spawn(async move {
-            let _kept = (connected, permit);
-            let caller = Caller { socket, watched, bound };
+        let caller = Caller {
+            socket,
+            watched: Rc::clone(&watched),
+            bound,
+            _connected: Held::new(&self.metrics.callers_connected),
+            _permit: permit,
+        };
+        watched.spawn(async move {
             // How a caller's connection ends is the caller's business; calls that it cut are recorded as cancelled.
             while let Some(request) = self.next_request(&caller).await {
                 // On the heap: a connection that is idle for long, one of thousands, holds no room for a call.
@@ -75,7 +79,7 @@ impl HttpDoor {
     }
 
     /// The next request's head; `None`: the caller sends no more.
-    async fn next_request(&self, Caller { socket, watched, bound }: &Caller) -> Option<Request> {
+    async fn next_request(&self, Caller { socket, watched, bound, .. }: &Caller) -> Option<Request> {
         let limits = &self.config.limits;
         // Beyond the limit on the fields: a head that exceeds it is told by how much.
         let longest = limits.header_bytes * 2 + 16 * 1024;
@@ -236,6 +240,8 @@ struct Caller {
     socket: Rc<Socket>,
     watched: Rc<Watched>,
     bound: Option<Arc<Door>>,
+    _connected: Held,
+    _permit: Permit,
 }
 
 /// A connection that keeps the room for its next call.

@@ -122,14 +122,11 @@ impl Watched {
         }
     }
 
-    /// Watches over `task`, which serves the connection: when patience is over it is aborted, and the connection closed.
-    pub fn spawn(self: Rc<Self>, task: impl Future<Output = ()> + 'static) {
-        let state = Rc::clone(&self.state);
-        let task = spawn_local(async move {
-            let _watched = self;
-            task.await;
-        });
-        state.task.replace(Some(task.abort_handle()));
+    /// Watches over `task`, which serves the connection and holds this: when patience is over it is aborted, and the connection closed.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        // As it is: a task around it would hold room for it twice, before and after its first poll.
+        let task = spawn_local(task);
+        self.state.task.replace(Some(task.abort_handle()));
     }
 }
 
@@ -178,10 +175,13 @@ mod tests {
             let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(100));
             let ended = Rc::new(());
             let held = Rc::clone(&ended);
-            Rc::new(patience.watch()).spawn(async move {
-                let _held = held;
+            let watched = Rc::new(patience.watch());
+            let task = Rc::clone(&watched);
+            watched.spawn(async move {
+                let _held = (held, task);
                 std::future::pending::<()>().await;
             });
+            drop(watched);
             patience.look(Instant::now() + Duration::from_secs(12));
             while Rc::strong_count(&ended) > 1 {
                 tokio::task::yield_now().await;

@@ -195,13 +195,8 @@ impl PeerDoor {
         let mut record = Record::new(Direction::Inbound, &caller.calls);
         record.route(caller.calls.clone());
         record.describe_head(&head, caller.header.as_deref());
-        if let Err(error) = self.check_size(&head) {
-            self.metrics.generated_error(error.code().as_str()).inc();
-            record.failed(&error, dispatch::outcome_of(&error));
-            return refuse(send, &error);
-        }
         let kind = head.kind;
-        if let Err(error) = check_protocol(kind, app.address().protocol) {
+        if let Err(error) = self.check_size(&head).and_then(|()| check_protocol(kind, app.address().protocol)) {
             self.metrics.generated_error(error.code().as_str()).inc();
             record.failed(&error, dispatch::outcome_of(&error));
             return refuse(send, &error);
