@@ -1,7 +1,6 @@
 //! A worker: one thread, one single-threaded runtime, its own channels and connections. Nothing of a call leaves it.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -353,15 +352,7 @@ impl Worker {
                 Rc::clone(&self.tcp).serve(socket, door, permit);
             }
             Kind::Outbound(door) => Rc::clone(&self.http).serve(socket, door, permit),
-            Kind::Inbound(peer) => keep(permit, Rc::clone(&self.peer).serve(socket, peer)),
+            Kind::Inbound(peer) => drop(spawn_local(Rc::clone(&self.peer).serve(socket, peer, permit))),
         }
     }
-}
-
-/// Runs a connection's task; its place in the listener is free when it ends.
-fn keep(permit: Permit, task: impl Future<Output = ()> + 'static) {
-    spawn_local(async move {
-        let _permit = permit;
-        task.await;
-    });
 }

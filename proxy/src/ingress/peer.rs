@@ -23,6 +23,7 @@ use crate::dispatch;
 use crate::edge::fields;
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::ingress::crew::{Crew, Job};
+use crate::ingress::listener::Permit;
 use crate::metrics::{CallMetrics, Direction, Held, Metrics, Outcome};
 use crate::record::{Counted, Record};
 use crate::tls::{self, SpiffeId, Tls};
@@ -89,8 +90,8 @@ struct Caller {
 }
 
 impl PeerDoor {
-    /// Serves one connection.
-    pub async fn serve(self: Rc<Self>, socket: TcpStream, address: SocketAddr) {
+    /// Serves one connection; its place in the listener is free when that ends.
+    pub async fn serve(self: Rc<Self>, socket: TcpStream, address: SocketAddr, _permit: Permit) {
         let accepted = tokio::time::timeout(HANDSHAKE, self.accept(socket)).await;
         let (transport, identity) = match accepted {
             Ok(Ok(accepted)) => accepted,
