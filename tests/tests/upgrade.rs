@@ -164,7 +164,7 @@ fn read_to(stream: &mut TcpStream, end: &str) -> String {
 fn what_is_said_early_on_either_side_arrives_and_ends_are_passed_on() {
     let (app, heard) = agreeing();
     let (caller, _callee) = pair(&app);
-    let mut stream = ask(&caller, "upgrade: irc/6.9", "early ");
+    let mut stream = ask(&caller, "upgrade: irc/6.9\r\nexpect: 100-continue", "early ");
     let head = read_to(&mut stream, "\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
     for line in ["connection: upgrade\r\n", "upgrade: irc/6.9\r\n", "x-said: yes\r\n"] {
@@ -213,7 +213,7 @@ fn to_another_http_and_to_one_of_several_no_connection_is_handed_over() {
 }
 
 #[test]
-fn an_app_that_refuses_is_heard_and_nothing_behind_the_request_is_taken_for_another() {
+fn an_app_that_declines_is_heard_and_what_follows_is_a_request_of_its_own() {
     let (told, heard) = mpsc::channel();
     let app = RawApp::start(move |mut stream| {
         let mut carry = Vec::new();
@@ -223,13 +223,28 @@ fn an_app_that_refuses_is_heard_and_nothing_behind_the_request_is_taken_for_anot
         }
     });
     let (caller, _callee) = pair(&app);
-    let mut stream = ask(&caller, "upgrade: websocket", "GET /smuggled HTTP/1.1\r\nhost: payments\r\n\r\n");
+    let second = "GET /second HTTP/1.1\r\nhost: payments\r\nconnection: close\r\n\r\n";
+    let mut stream = ask(&caller, "upgrade: websocket", second);
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 403 Forbidden\r\n").count(), 2, "{answers}");
+    let first = heard.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase();
+    assert!(first.starts_with("get /x ") && first.contains("\r\nupgrade: websocket"), "{first}");
+    let second = heard.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase();
+    assert!(second.starts_with("get /second ") && !second.contains("upgrade"), "{second}");
+}
+
+#[test]
+fn an_upgrade_to_nobody_is_an_error_and_ends_the_connection() {
+    let (app, _heard) = agreeing();
+    let (caller, _callee) = pair(&app);
+    let mut stream = TcpStream::connect(caller.outbound()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: nobody\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nraw bytes")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n") && answer.ends_with("no"), "{answer}");
-    assert!(answer.contains("connection: close\r\n"), "{answer}");
-    assert!(heard.recv_timeout(PATIENCE).unwrap().contains("/x"));
-    // A later call is answered, and the app has seen nothing between.
-    assert_eq!(get(caller.outbound(), "payments", "/later").status(), 403);
-    assert!(heard.recv_timeout(PATIENCE).unwrap().contains("/later"));
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("x-pillion-error: unknown-service\r\n"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
 }

@@ -132,6 +132,10 @@ impl HttpDoor {
         let (mut head, message) = match rendered {
             Ok((head, status, message)) => {
                 record.answered(status);
+                if upgrade && message.0 != Framing::Tunnel {
+                    // Declined: not a byte was read of what the tunnel would have carried, and what comes next is a request.
+                    socket.begin_body(Framing::None, 0);
+                }
                 (head, message)
             }
             Err(error) => {
@@ -143,8 +147,7 @@ impl HttpDoor {
             }
         };
         let tunnel = message.0 == Framing::Tunnel;
-        // Whoever asked to leave HTTP may have sent what is no request any more.
-        keep_alive &= message.0 != Framing::UntilClose && !upgrade;
+        keep_alive &= message.0 != Framing::UntilClose;
         match (keep_alive, version) {
             _ if tunnel => {}
             (true, Version::Http11) => {}
@@ -189,7 +192,8 @@ impl HttpDoor {
     ) -> Option<Result<Reply, Error>> {
         let Asked { mut head, version, deadline, upgrade } = asked;
         let body = match self.gather(socket, side).await {
-            Ok(_) if upgrade => edge::tunnel_from(socket, side),
+            // Whatever it expects: no answer but the app's may stand before what the tunnel carries.
+            Ok(_) if upgrade => edge::tunnel_from(socket, Side::Caller),
             Ok(body) => body,
             Err(error) => return Some(Err(error)),
         };
