@@ -15,7 +15,6 @@ use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
 use crate::edge::fields::{self, Kind};
 use crate::edge::{self, Arrived, Message, ReadError, Sending, Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
-
 use crate::upstream::app_pool::{AppPool, Connection};
 
 /// Room for what is added to an answer's head: a length.

@@ -7,7 +7,6 @@ use http::StatusCode;
 use http1::{Framing, Refusal, Version};
 
 use crate::call::{Body, Reply, SWITCHING_PROTOCOLS};
-
 use crate::edge::{Message, fields};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 
@@ -36,8 +35,10 @@ pub fn render(
         date.borrow_mut().write(&mut text);
     }
     let announced = fields::content_length(&head.headers);
-    let protocol = head.headers.get(b"upgrade").and_then(fields::upgrade).filter(|_| upgrade);
-    if let (SWITCHING_PROTOCOLS, Some(protocol)) = (head.status, protocol) {
+    if upgrade
+        && head.status == SWITCHING_PROTOCOLS
+        && let Some(protocol) = head.headers.get(b"upgrade").and_then(fields::upgrade)
+    {
         fields::write_upgrade(&mut text, protocol).map_err(|refusal| invalid(refusal.to_string()))?;
         return Ok((text, SWITCHING_PROTOCOLS, (Framing::Tunnel, body)));
     }
