@@ -7,9 +7,8 @@ pub mod fields;
 mod receive;
 mod sending;
 mod socket;
-mod tunnel;
+pub mod tunnel;
 
 pub use receive::{Side, gather};
 pub use sending::{Message, Sending, Unsent, Watch};
 pub use socket::{Arrived, ReadError, Scratch, Socket};
-pub use tunnel::{end_tunnel, join_tunnel, tunnel_from};

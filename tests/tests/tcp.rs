@@ -31,7 +31,7 @@ impl Pair {
         let mesh = Mesh::on_files();
         let start = |app: &SocketAddr| mesh.builder("store").config(DRAIN).tcp_app(*app).start();
         let callees = apps.iter().map(start).collect();
-        let (caller, door) = caller(&mesh, "");
+        let (caller, door) = caller(&mesh);
         Pair { caller, callees, door, _mesh: mesh }
     }
 
@@ -41,10 +41,10 @@ impl Pair {
 }
 
 /// A sidecar with a TCP door to `store`, and that door.
-fn caller(mesh: &Mesh, config: &str) -> (Sidecar, Port) {
+fn caller(mesh: &Mesh) -> (Sidecar, Port) {
     let door = Port::lease();
     let entry = format!("[[outbound]]\nlisten = \"{}\"\nservice = \"store\"\nprotocol = \"tcp\"", door.local());
-    let caller = mesh.builder("web").config(&format!("prefetch = [\"store\"]\n{config}\n{entry}")).start();
+    let caller = mesh.builder("web").config(&format!("prefetch = [\"store\"]\n{entry}")).start();
     (caller, door)
 }
 
@@ -243,7 +243,7 @@ fn callers_of_the_wrong_protocol_are_told() {
     let http = App::start("store-http");
     let mesh = Mesh::on_files();
     let _callee = mesh.builder("store").app(http.address()).start();
-    let (_caller, door) = caller(&mesh, "");
+    let (_caller, door) = caller(&mesh);
     assert_reset(&mut connect(door.local()));
 }
 

@@ -195,6 +195,11 @@ fn a_caller_that_breaks_off_is_a_reset_for_the_app() {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
     assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), format!("{:?}", ErrorKind::ConnectionReset));
+    let cancelled = [("service", "payments"), ("direction", "outbound"), ("outcome", "cancelled")];
+    until("it is counted as the caller's doing", PATIENCE, || match caller.metric("pillion_calls_total", &cancelled) {
+        1.0 => Ok(()),
+        other => Err(other),
+    });
 }
 
 #[test]

@@ -74,9 +74,9 @@ impl<W: Watch> Sending<W> {
         Sending::begin(head, framing, body, watch)
     }
 
-    /// Bytes without a head, to a connection that speaks no HTTP.
-    pub fn raw(body: Body, watch: W) -> Sending<W> {
-        Sending::begin(Vec::new(), Framing::Tunnel, body, watch)
+    /// Bytes, to a connection that carries no messages; `head` before them, as it is.
+    pub fn raw(head: Vec<u8>, body: Body, watch: W) -> Sending<W> {
+        Sending::begin(head, Framing::Tunnel, body, watch)
     }
 
     fn begin(mut head: Vec<u8>, framing: Framing, body: Body, mut watch: W) -> Sending<W> {

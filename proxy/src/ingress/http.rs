@@ -24,6 +24,7 @@ use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket, Unse
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase as CallPhase};
 use crate::ingress::listener::Permit;
 use crate::ingress::patience::{Patience, Watched};
+use crate::ingress::tunnel;
 use crate::metrics::{CallMetrics, Direction, Held, Metrics};
 use crate::record::{Counted, Record};
 use request::{Asked, Request};
@@ -132,7 +133,12 @@ impl HttpDoor {
         let (mut head, message) = match rendered {
             Ok((head, status, message)) => {
                 record.answered(status);
-                if upgrade && message.0 != Framing::Tunnel {
+                if message.0 == Framing::Tunnel {
+                    let carried = Box::pin(tunnel::carry(socket, head, message.1, &mut record)).await;
+                    tunnel::ended(carried, socket, &mut record, &self.metrics);
+                    return false;
+                }
+                if upgrade {
                     // Declined: not a byte was read of what the tunnel would have carried, and what comes next is a request.
                     socket.begin_body(Framing::None, 0);
                 }
@@ -146,34 +152,21 @@ impl HttpDoor {
                 answer::render_error(&error, is_head)
             }
         };
-        let tunnel = message.0 == Framing::Tunnel;
         keep_alive &= message.0 != Framing::UntilClose;
         match (keep_alive, version) {
-            _ if tunnel => {}
             (true, Version::Http11) => {}
             (true, Version::Http10) => head.extend_from_slice(b"connection: keep-alive\r\n"),
             (false, _) => head.extend_from_slice(b"connection: close\r\n"),
         }
         let mut sending = Sending::new(head, message, Kept { record, _counted: counted });
         let sent = poll_fn(|cx| match sending.poll(socket, cx) {
-            // In a tunnel a caller that has said all is still there.
-            Poll::Pending if tunnel => Poll::Pending,
             Poll::Pending => socket.poll_hangup(cx).map(|()| false),
             Poll::Ready(result) => Poll::Ready(result.is_ok()),
         });
         if !sent.await {
-            if tunnel {
-                socket.reset();
-            }
             return false;
         }
         drop(sending);
-        if tunnel {
-            if !edge::end_tunnel(socket).await {
-                socket.reset();
-            }
-            return false;
-        }
         poll_fn(|cx| socket.poll_message_over(cx)).await;
         if !keep_alive || !socket.is_message_over() {
             socket.linger().await;
@@ -193,7 +186,7 @@ impl HttpDoor {
         let Asked { mut head, version, deadline, upgrade } = asked;
         let body = match self.gather(socket, side).await {
             // Whatever it expects: no answer but the app's may stand before what the tunnel carries.
-            Ok(_) if upgrade => edge::tunnel_from(socket, Side::Caller),
+            Ok(_) if upgrade => edge::tunnel::receive(socket, Side::Caller),
             Ok(body) => body,
             Err(error) => return Some(Err(error)),
         };

@@ -6,3 +6,4 @@ pub mod listener;
 pub mod patience;
 pub mod peer;
 pub mod tcp;
+pub mod tunnel;

@@ -198,7 +198,7 @@ impl AppPool {
     pub async fn fresh(&self) -> Result<Connection, NoConnection> {
         match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => self.connect(permit).await,
-            Err(_) => Err(NoConnection::Full(0)),
+            Err(_) => Err(NoConnection::Full(self.waiting.get())),
         }
     }
 

@@ -97,14 +97,14 @@ async fn upgrade(
     let (mut text, message) = encode(head, Body::EMPTY)?;
     fields::write_upgrade(&mut text, protocol).map_err(|refusal| invalid(&refusal.to_string()))?;
     let connection = pool.fresh().await.map_err(|error| error.explain(pool))?;
-    let mut exchange = Exchange { upgrade: true, ..Exchange::new(connection, text, message) };
+    let mut exchange = Exchange::new(connection, text, message);
     let answer = exchange.answer(limits, false).await.map_err(|failure| failure.explain(pool, Executed::Unknown))?;
     if answer.status != SWITCHING_PROTOCOLS {
         return exchange.deliver(pool, limits, answer).await;
     }
     let Answer { status, headers, .. } = answer.within(limits)?;
     let connection = exchange.connection;
-    let body = edge::join_tunnel(Rc::clone(&connection.socket), body, connection);
+    let body = edge::tunnel::join(Rc::clone(&connection.socket), body, connection);
     Ok(Reply { head: ResponseHead { status, headers }, body })
 }
 
@@ -146,8 +146,6 @@ struct Exchange {
     sending: Option<Sending<()>>,
     /// The app took all of the request, or will.
     takes_all: bool,
-    /// The app may hand the connection over.
-    upgrade: bool,
 }
 
 /// The head of the app's answer.
@@ -174,7 +172,7 @@ enum Failure {
 
 impl Exchange {
     fn new(connection: Connection, text: Vec<u8>, message: Message) -> Exchange {
-        Exchange { connection, sending: Some(Sending::new(text, message, ())), takes_all: true, upgrade: false }
+        Exchange { connection, sending: Some(Sending::new(text, message, ())), takes_all: true }
     }
 
     /// Writes the request and reads the head of the answer, whichever is possible: an app may answer before it has read all.
@@ -182,9 +180,7 @@ impl Exchange {
         for _ in 0..=INTERIM_ANSWERS {
             let answer = poll_fn(|cx| self.poll_answer(cx, limits, to_head)).await?;
             match answer.status {
-                SWITCHING_PROTOCOLS if self.upgrade => return Ok(answer),
-                // Nobody asked to leave HTTP.
-                SWITCHING_PROTOCOLS => return Err(Failure::Bad(Refusal::Syntax("101 without an Upgrade"))),
+                SWITCHING_PROTOCOLS => return Ok(answer),
                 100..=199 => {}
                 _ => return Ok(answer),
             }
@@ -229,7 +225,11 @@ impl Exchange {
     /// Makes a reply of the answer, and gives the connection back when it is over.
     async fn deliver(self, pool: &Rc<AppPool>, limits: HeaderLimits, answer: Answer) -> Result<Reply, Error> {
         let Answer { status, mut headers, framing, keep_alive, .. } = answer.within(limits)?;
-        let Exchange { connection, sending, takes_all, .. } = self;
+        if framing == Framing::Tunnel {
+            // Nobody asked to leave HTTP.
+            return Err(Failure::Bad(Refusal::Syntax("101 without an Upgrade")).explain(pool, Executed::Yes));
+        }
+        let Exchange { connection, sending, takes_all } = self;
         let socket = Rc::clone(&connection.socket);
         // An app that answers early may go on reading: so goes the request.
         let upload = sending.map(|sending| Upload::go_on(sending, Rc::clone(&socket)));

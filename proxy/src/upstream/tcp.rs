@@ -15,6 +15,6 @@ const CONNECTED: u16 = 200;
 /// Connects to the app. The reply's body is what it says.
 pub async fn connect(pool: &AppPool, body: Body) -> Result<Reply, Error> {
     let connection = pool.fresh().await.map_err(|error| error.explain(pool))?;
-    let body = edge::join_tunnel(Rc::clone(&connection.socket), body, connection);
+    let body = edge::tunnel::join(Rc::clone(&connection.socket), body, connection);
     Ok(Reply { head: ResponseHead { status: CONNECTED, ..ResponseHead::default() }, body })
 }

@@ -40,6 +40,7 @@ pub fn render(
         && let Some(protocol) = head.headers.get(b"upgrade").and_then(fields::upgrade)
     {
         fields::write_upgrade(&mut text, protocol).map_err(|refusal| invalid(refusal.to_string()))?;
+        http1::encode::end_of_head(&mut text, Framing::Tunnel);
         return Ok((text, SWITCHING_PROTOCOLS, (Framing::Tunnel, body)));
     }
     let framing = match (head.status, &body) {
