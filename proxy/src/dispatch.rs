@@ -1,6 +1,10 @@
 //! THE hot path: a call finds its service, an endpoint and a channel, is sent, retried if that is provably right, and
 //! recorded.
 
+mod failure;
+
+pub use failure::{outcome_of, remote_number};
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -12,8 +16,8 @@ use bytes::Bytes;
 use registry::ServiceName;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, timeout_at};
+use wire::Kind;
 use wire::limits::INLINE_BODY_BYTES;
-use wire::{Cancel, Kind, NackReason, OpenError};
 
 use crate::admit::RetryBudget;
 use crate::alarm::Alarms;
@@ -23,10 +27,11 @@ use crate::clock;
 use crate::config::Config;
 use crate::discovery::{Refused, Service, View};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::Metrics;
 use crate::record::Record;
-use crate::upstream::channel::{RecvHalf, SendHalf, StreamEnd};
+use crate::upstream::channel::{RecvHalf, SendHalf};
 use crate::upstream::pool::Pool;
+use failure::{ended, is_endpoint_failure, no_endpoint, not_opened};
 
 /// One worker's way from calls to replies.
 #[derive(Debug)]
@@ -320,139 +325,6 @@ impl Dispatcher {
     }
 }
 
-/// Whether the failure says something about the endpoint, and not about this call or a bound of ours.
-fn is_endpoint_failure(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::ChannelLost
-            | ErrorCode::AppNotConnected
-            | ErrorCode::RemoteDraining
-            | ErrorCode::RemoteNoSuchService
-    )
-}
-
-fn no_endpoint(call: &Call, service: &Service) -> Error {
-    match &call.version {
-        None if service.is_unknown() => Error::local(
-            ErrorCode::UnknownService,
-            Phase::Route,
-            format!("the registry lists no instance of '{}'", service.name),
-        ),
-        None => Error::local(ErrorCode::NoEndpoints, Phase::Route, format!("'{}' has no instance", service.name)),
-        Some(version) => Error::local(
-            ErrorCode::NoEndpoints,
-            Phase::Route,
-            format!("'{}' has {} instances, none of version {version}", service.name, service.endpoints(None).len()),
-        ),
-    }
-}
-
-fn not_opened(error: OpenError) -> Error {
-    match error {
-        OpenError::TooManyCalls => Error::new(
-            ErrorCode::RemoteOverloaded,
-            Origin::Local,
-            Phase::Connect,
-            Executed::No,
-            "as many calls are open on the channel as the peer allows (its limits.calls)",
-        ),
-        OpenError::HeadTooLarge => Error::local(
-            ErrorCode::HeaderTooLarge,
-            Phase::Request,
-            "the head exceeds what the peer's sidecar accepts (its limits.header_bytes)",
-        ),
-        OpenError::NotReady | OpenError::Draining | OpenError::Closed => {
-            Error::new(ErrorCode::ConnectFailed, Origin::Local, Phase::Connect, Executed::No, error.to_string())
-        }
-    }
-}
-
-/// What the end of a stream means for its call.
-fn ended(end: StreamEnd, phase: Phase, deadline: Option<Deadline>) -> Error {
-    match end {
-        StreamEnd::Lost { sent } => {
-            let executed = if sent { Executed::Unknown } else { Executed::No };
-            Error::new(
-                ErrorCode::ChannelLost,
-                Origin::Local,
-                phase,
-                executed,
-                "the channel to the peer's sidecar broke",
-            )
-        }
-        // Ours: its body broke off, and with it the stream.
-        StreamEnd::Cancelled(Cancel::CallerGone) => Error::new(
-            ErrorCode::RequestAborted,
-            Origin::Local,
-            phase,
-            Executed::Unknown,
-            "the request's body broke off",
-        ),
-        StreamEnd::Cancelled(code) => Error::new(
-            ErrorCode::ChannelLost,
-            Origin::Remote,
-            phase,
-            Executed::Unknown,
-            format!("the peer's sidecar cancelled the call: {code:?}"),
-        ),
-        StreamEnd::Nack(nack) => {
-            let (code, detail) = match nack.reason {
-                NackReason::Draining => (ErrorCode::RemoteDraining, "it drains"),
-                NackReason::Overloaded => (ErrorCode::RemoteOverloaded, "it is at its limit"),
-                NackReason::NoSuchService => (ErrorCode::RemoteNoSuchService, "it does not serve that service"),
-                NackReason::AppNotConnected => (ErrorCode::AppNotConnected, "its app does not accept connections"),
-                NackReason::DeadlinePassed => (ErrorCode::DeadlineExceeded, "the deadline had passed on arrival"),
-                NackReason::Policy => (ErrorCode::RemotePolicy, "its policy does not admit the call"),
-                NackReason::Other(_) => (ErrorCode::RemoteOverloaded, "it gave a reason this version does not know"),
-            };
-            Error::new(code, Origin::Remote, phase, Executed::No, about(code, deadline, detail))
-                .retry_after(nack.retry_after)
-        }
-        StreamEnd::Error(error) => {
-            let code = remote_code(error.code).unwrap_or(ErrorCode::RemoteProtocol);
-            let origin = match error.origin {
-                wire::Origin::App => Origin::App,
-                wire::Origin::RemoteSidecar => Origin::Remote,
-            };
-            let executed = match error.executed {
-                wire::Executed::No => Executed::No,
-                wire::Executed::Yes => Executed::Yes,
-                wire::Executed::Unknown => Executed::Unknown,
-            };
-            Error::new(code, origin, phase, executed, about(code, deadline, &error.text))
-        }
-    }
-}
-
-/// The peer's words; where they are about the caller's deadline, with the name that it has here.
-fn about(code: ErrorCode, deadline: Option<Deadline>, text: &str) -> String {
-    match (code, deadline) {
-        (ErrorCode::DeadlineExceeded, Some(Deadline { setting, .. })) => format!("{setting}: {text}"),
-        _ => text.to_owned(),
-    }
-}
-
-/// The numbers under which a sidecar reports its app's failures to its peer (docs/protocol.md, ERROR codes).
-const REMOTE_CODES: &[(u16, ErrorCode)] = &[
-    (1, ErrorCode::AppClosed),
-    (2, ErrorCode::AppBadResponse),
-    (3, ErrorCode::AppHeaderTooLarge),
-    (4, ErrorCode::DeadlineExceeded),
-    (5, ErrorCode::RemoteProtocol),
-    (6, ErrorCode::RequestAborted),
-    (7, ErrorCode::HeaderTooLarge),
-    (8, ErrorCode::WrongProtocol),
-];
-
-fn remote_code(number: u16) -> Option<ErrorCode> {
-    REMOTE_CODES.iter().find(|(known, _)| *known == number).map(|(_, code)| *code)
-}
-
-/// The number for an error code; those without one of their own are protocol failures to the peer.
-pub fn remote_number(code: ErrorCode) -> u16 {
-    REMOTE_CODES.iter().find(|(_, known)| *known == code).map_or(5, |(number, _)| *number)
-}
-
 /// Sends a body that is all here behind its head: at once where the peer's credit allows, else as that comes.
 async fn send_behind(mut send: SendHalf, bytes: Bytes) {
     let mut sending = Box::pin(async move {
@@ -554,15 +426,5 @@ struct Nothing;
 impl BodyStream for Nothing {
     fn poll_part(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
         Poll::Ready(None)
-    }
-}
-
-/// How a failed call counts.
-pub fn outcome_of(error: &Error) -> Outcome {
-    match (error.code(), error.origin()) {
-        (ErrorCode::DeadlineExceeded | ErrorCode::ResponseTimeout, _) => Outcome::Deadline,
-        (_, Origin::Local) => Outcome::Local,
-        (_, Origin::Remote) => Outcome::Remote,
-        (_, Origin::App) => Outcome::AppError,
     }
 }
