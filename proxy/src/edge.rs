@@ -5,10 +5,12 @@
 
 pub mod fields;
 mod receive;
+mod scratch;
 mod sending;
 mod socket;
 pub mod tunnel;
 
 pub use receive::{Side, gather};
+pub use scratch::Scratch;
 pub use sending::{Message, Sending, Unsent, Watch};
-pub use socket::{Arrived, ReadError, Scratch, Socket};
+pub use socket::{Arrived, ReadError, Socket};

@@ -211,8 +211,7 @@ impl Worker {
         };
         let pool = Pool::new(Rc::new(connector), Arc::clone(&view));
         let dispatcher =
-            Dispatcher::new(Arc::clone(&view), Rc::clone(&pool), Arc::clone(&config), Arc::clone(&metrics));
-        let dispatcher = Rc::new(dispatcher);
+            Rc::new(Dispatcher::new(Arc::clone(&view), Rc::clone(&pool), Arc::clone(&config), Arc::clone(&metrics)));
         let scratch = Scratch::new();
         let patience = Patience::new(config.timeouts.header, config.timeouts.idle);
         let unrouted = metrics.calls(Direction::Outbound, UNKNOWN, "");

@@ -1,11 +1,10 @@
 //! An app's connection: reads heads and bodies, writes, counts bytes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -16,80 +15,15 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::scratch::{LARGE_PIECE_BYTES, Scratch};
 use crate::metrics::ByFlow;
 
-/// Read at once from a connection that has sent nothing yet: all connections of a worker share this room.
-const SCRATCH_BYTES: usize = 64 * 1024;
-/// A body is read in pieces of this size at first, and of up to the larger one while it keeps filling them.
+/// A body is read in pieces of this size at first, and of up to [`LARGE_PIECE_BYTES`] while it keeps filling them.
 const PIECE_BYTES: usize = 16 * 1024;
-const LARGE_PIECE_BYTES: usize = 256 * 1024;
-/// Large buffers that a worker keeps for the next piece, and how long when nobody uses them.
-const SPARE_BUFFERS: usize = 16;
-const REST: Duration = Duration::from_secs(1);
 /// What a caller may send ahead while its call is under way.
 const AHEAD_BYTES: usize = 64 * 1024;
 /// How long a caller that was refused may take to read that, and to stop sending.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// What the sockets of a worker read into, beside what each holds itself.
-#[derive(Debug, Clone)]
-pub struct Scratch(Rc<Room>);
-
-#[derive(Debug)]
-struct Room {
-    /// For what nobody knows the size of.
-    bytes: RefCell<Vec<u8>>,
-    /// Large buffers whose pieces are on their way: to be used again when these have gone. To give such a block back and
-    /// take it anew costs its page faults.
-    spare: RefCell<Vec<BytesMut>>,
-    used: Cell<bool>,
-}
-
-impl Scratch {
-    /// For one worker.
-    pub fn new() -> Scratch {
-        Scratch(Rc::new(Room {
-            bytes: RefCell::new(vec![0; SCRATCH_BYTES]),
-            spare: RefCell::default(),
-            used: Cell::new(false),
-        }))
-    }
-
-    /// Gives large buffers back that nobody has used for a while, for ever.
-    pub async fn rest(self) {
-        let mut tick = tokio::time::interval(REST);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            if !self.0.used.replace(false) {
-                self.0.spare.borrow_mut().clear();
-            }
-        }
-    }
-
-    /// Makes room for `wanted` bytes in `buffer`, in a large block that is free again if there is one.
-    fn reserve(&self, buffer: &mut BytesMut, wanted: usize) {
-        if wanted < LARGE_PIECE_BYTES || buffer.capacity() - buffer.len() >= wanted || buffer.try_reclaim(wanted) {
-            buffer.reserve(wanted);
-            return;
-        }
-        self.0.used.set(true);
-        let mut spare = self.0.spare.borrow_mut();
-        let needed = buffer.len() + wanted;
-        let free = spare.iter_mut().position(|spare| spare.try_reclaim(needed));
-        let mut fresh = free.map_or_else(|| BytesMut::with_capacity(needed), |free| spare.swap_remove(free));
-        fresh.extend_from_slice(buffer);
-        let old = std::mem::replace(buffer, fresh);
-        Self::keep(&mut spare, old);
-    }
-
-    fn keep(spare: &mut Vec<BytesMut>, mut old: BytesMut) {
-        old.clear();
-        if spare.len() < SPARE_BUFFERS {
-            spare.push(old);
-        }
-    }
-}
 
 /// A connection with an app.
 #[derive(Debug)]
@@ -173,7 +107,7 @@ impl Socket {
                 }
             }
             // Most heads come in one piece: read where they lie, nothing is kept.
-            let mut scratch = self.scratch.0.bytes.borrow_mut();
+            let mut scratch = self.scratch.bytes();
             let count = ready!(self.poll_read(cx, &mut scratch))?;
             if count == 0 {
                 return Poll::Ready(Ok(Arrived::Closed));
@@ -266,7 +200,7 @@ impl Socket {
             input.waits_for_end = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let mut scratch = self.scratch.0.bytes.borrow_mut();
+        let mut scratch = self.scratch.bytes();
         while input.buffer.len() < AHEAD_BYTES {
             match ready!(self.poll_read(cx, &mut scratch)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
@@ -325,7 +259,7 @@ impl Socket {
     pub async fn linger(&self) {
         let closing = async {
             poll_fn(|cx| self.poll_shutdown(cx)).await?;
-            while poll_fn(|cx| self.poll_read(cx, &mut self.scratch.0.bytes.borrow_mut())).await? > 0 {}
+            while poll_fn(|cx| self.poll_read(cx, &mut self.scratch.bytes())).await? > 0 {}
             io::Result::Ok(())
         };
         // However it ends, it is closed now.
@@ -379,7 +313,7 @@ impl Input {
         if self.body.is_ended() {
             if self.piece > PIECE_BYTES && self.buffer.is_empty() {
                 // What a long body made it grow to is not for an idle connection to hold.
-                Scratch::keep(&mut scratch.0.spare.borrow_mut(), std::mem::take(&mut self.buffer));
+                scratch.keep(std::mem::take(&mut self.buffer));
             }
             self.wake_waiting();
         }
@@ -427,7 +361,7 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use http1::HeadScan;
-    use std::future::poll_fn;
+    use std::rc::Rc;
     use std::task::Waker;
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
@@ -496,26 +430,6 @@ mod tests {
                 "an idle connection holds no large buffer"
             );
         });
-    }
-
-    #[test]
-    fn large_buffers_are_used_again_when_their_pieces_have_gone_and_not_before() {
-        let scratch = Scratch::new();
-        let mut buffer = BytesMut::new();
-        let mut fill = |byte: u8| {
-            scratch.reserve(&mut buffer, LARGE_PIECE_BYTES);
-            buffer.resize(LARGE_PIECE_BYTES, byte);
-            let piece = buffer.split().freeze();
-            (piece.as_ptr(), piece)
-        };
-        let (first_at, first) = fill(1);
-        let (second_at, second) = fill(2);
-        assert_ne!(first_at, second_at);
-        assert!(first.iter().all(|byte| *byte == 1));
-        drop((first, second));
-        let again: Vec<_> = (3..5).map(&mut fill).collect();
-        let places: std::collections::BTreeSet<_> = again.iter().map(|(at, _)| *at).collect();
-        assert_eq!(places, [first_at, second_at].into());
     }
 
     #[test]
