@@ -29,6 +29,9 @@ pub struct Call {
     pub safe: bool,
     /// The body is what a connection will carry: it is taken only when the answer has opened the way.
     pub tunnel: bool,
+    /// It is gRPC, which says how long an answer may take (`grpc-timeout`) or means that it may take for ever: a stream may be
+    /// silent, and from outside it cannot be told from a unary call. `timeouts.response` is not for it.
+    pub grpc: bool,
     /// The arguments.
     pub body: Body,
 }

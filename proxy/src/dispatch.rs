@@ -75,6 +75,7 @@ impl Dispatcher {
         // With a streamed request it begins when the upload has ended: see `answer_to_upload`.
         let response_limit = match (self.config.timeouts.response, &call.body) {
             (Duration::ZERO, _) => None,
+            _ if call.grpc => None,
             (_, Body::Stream(_)) if !call.tunnel => None,
             (limit, _) => now.checked_add(limit),
         };
@@ -261,7 +262,8 @@ impl Dispatcher {
             }
             (Some(send), Body::Stream(source)) => {
                 let uploaded = start_upload(source, send, record);
-                self.answer_to_upload(&mut recv, uploaded, deadline).await?
+                let limit = if call.grpc { Duration::ZERO } else { self.config.timeouts.response };
+                self.answer_to_upload(&mut recv, uploaded, limit, deadline).await?
             }
             (send, body) => {
                 if let (Some(send), Body::Whole(bytes)) = (send, body) {
@@ -283,14 +285,14 @@ impl Dispatcher {
         Ok(Reply { head, body })
     }
 
-    /// The answer to a streamed request. An upload may take as long as it takes: `timeouts.response` begins at its end.
+    /// The answer to a streamed request. An upload may take as long as it takes: its `limit`, zero if there is none, begins at its end.
     async fn answer_to_upload(
         &self,
         recv: &mut RecvHalf,
         uploaded: oneshot::Receiver<()>,
+        limit: Duration,
         deadline: Option<Deadline>,
     ) -> Result<(wire::ResponseHead, Bytes, bool), Error> {
-        let limit = self.config.timeouts.response;
         let mut response = std::pin::pin!(recv.response());
         let late = async {
             // The sender is dropped when the upload has ended, however it ended.

@@ -1,9 +1,10 @@
-//! Plain HTTP/1.1 at the two edges that face an app: the door for its calls and the dial to it share all of this.
+//! The two edges that face an app: the doors for its calls and the dials to it share all of this.
 //!
-//! [`fields`] says which header fields go on and which stay on their hop, [`Socket`] reads heads and bodies off a connection,
-//! [`Sending`] writes a message to it. The syntax is the crate `http1`'s.
+//! [`fields`] says which header fields go on and which stay on their hop. For HTTP/1.1 [`Socket`] reads heads and bodies off a
+//! connection, [`Sending`] writes a message to it; the syntax is the crate `http1`'s. [`http2`] does the same on streams.
 
 pub mod fields;
+pub mod http2;
 mod receive;
 mod scratch;
 mod sending;

@@ -45,8 +45,28 @@ pub enum Phase {
     Body,
 }
 
+/// Statuses of gRPC (its `doc/statuscodes.md`) that errors of ours are told with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum GrpcStatus {
+    /// The caller gave it up.
+    Cancelled = 1,
+    /// The request is wrong whatever the state of things.
+    InvalidArgument = 3,
+    /// Too late.
+    DeadlineExceeded = 4,
+    /// Not for this caller.
+    PermissionDenied = 7,
+    /// More than may be.
+    ResourceExhausted = 8,
+    /// Something is broken.
+    Internal = 13,
+    /// Not now: clients may try again.
+    Unavailable = 14,
+}
+
 macro_rules! codes {
-    ($( $(#[doc = $doc:literal])+ $variant:ident = $name:literal, $status:literal, $hint:literal; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $name:literal, $status:literal, $grpc:ident, $hint:literal; )+) => {
         /// The kinds of generated errors: the value of `x-pillion-error`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -62,6 +82,9 @@ macro_rules! codes {
             /// The HTTP status that goes with it.
             pub const fn status(self) -> u16 { match self { $( ErrorCode::$variant => $status, )+ } }
 
+            /// The gRPC status that goes with it.
+            pub const fn grpc(self) -> GrpcStatus { match self { $( ErrorCode::$variant => GrpcStatus::$grpc, )+ } }
+
             /// What the caller or its operator can do.
             pub const fn hint(self) -> &'static str { match self { $( ErrorCode::$variant => $hint, )+ } }
         }
@@ -70,59 +93,59 @@ macro_rules! codes {
 
 codes! {
     /// The request cannot be understood.
-    BadRequest = "bad-request", 400, "correct the request; the detail says which part of it";
+    BadRequest = "bad-request", 400, InvalidArgument, "correct the request; the detail says which part of it";
     /// Neither Host, nor the absolute form, nor `x-pillion-service` names a service.
-    NoServiceNamed = "no-service-named", 400, "name the service called: send 'Host: SERVICE' or 'x-pillion-service: SERVICE'";
+    NoServiceNamed = "no-service-named", 400, InvalidArgument, "name the service called: send 'Host: SERVICE' or 'x-pillion-service: SERVICE'";
     /// The name is not a service name.
-    BadServiceName = "bad-service-name", 400, "a service name is lower-case letters, digits, '-', '_' and '.', at most 63 characters";
+    BadServiceName = "bad-service-name", 400, InvalidArgument, "a service name is lower-case letters, digits, '-', '_' and '.', at most 63 characters";
     /// The destination is not a registered service and must not be reached through this sidecar.
-    ForbiddenDestination = "forbidden-destination", 403, "only registered services are reachable; addresses are not";
+    ForbiddenDestination = "forbidden-destination", 403, PermissionDenied, "only registered services are reachable; addresses are not";
     /// The registry knows nobody by that name.
-    UnknownService = "unknown-service", 404, "check the spelling, and with 'pillionctl services' whether the service is registered";
+    UnknownService = "unknown-service", 404, Unavailable, "check the spelling, and with 'pillionctl services' whether the service is registered";
     /// The heads of the request exceed `limits.header_bytes` or `limits.header_count`.
-    HeaderTooLarge = "header-too-large", 431, "send fewer or smaller headers, or raise limits.header_bytes / limits.header_count on both sidecars";
+    HeaderTooLarge = "header-too-large", 431, ResourceExhausted, "send fewer or smaller headers, or raise limits.header_bytes / limits.header_count on both sidecars";
     /// The request's body comes in a coding other than `chunked`.
-    UnsupportedCoding = "unsupported-coding", 501, "send the body with Content-Length or with 'Transfer-Encoding: chunked'";
+    UnsupportedCoding = "unsupported-coding", 501, Internal, "send the body with Content-Length or with 'Transfer-Encoding: chunked'";
     /// The request is neither HTTP/1.0 nor HTTP/1.1.
-    UnsupportedVersion = "unsupported-version", 505, "speak HTTP/1.1 to this port";
+    UnsupportedVersion = "unsupported-version", 505, Internal, "speak HTTP/1.1 to this port";
     /// The service is known, but no instance (of the version asked for) is there.
-    NoEndpoints = "no-endpoints", 503, "start an instance, or look at 'pillionctl endpoints SERVICE' and the admin port's /table";
+    NoEndpoints = "no-endpoints", 503, Unavailable, "start an instance, or look at 'pillionctl endpoints SERVICE' and the admin port's /table";
     /// The registry did not answer and nothing is known of the service.
-    DiscoveryTimeout = "discovery-timeout", 503, "the registry is unreachable and this service is in no snapshot; see pillion_registry_connected";
+    DiscoveryTimeout = "discovery-timeout", 503, Unavailable, "the registry is unreachable and this service is in no snapshot; see pillion_registry_connected";
     /// Too many services are being looked up or followed.
-    DiscoveryBusy = "discovery-busy", 503, "many unknown services are being called at once; raise limits.services if they are real";
+    DiscoveryBusy = "discovery-busy", 503, Unavailable, "many unknown services are being called at once; raise limits.services if they are real";
     /// No channel to an endpoint's sidecar came about.
-    ConnectFailed = "connect-failed", 503, "is the sidecar of the endpoint up and reachable? the detail has its address and the system's error";
+    ConnectFailed = "connect-failed", 503, Unavailable, "is the sidecar of the endpoint up and reachable? the detail has its address and the system's error";
     /// The peer reached is not the service called.
-    WrongPeer = "wrong-peer", 502, "the peer's certificate or HELLO names another service; check the record and the peer's identity directory";
+    WrongPeer = "wrong-peer", 502, Unavailable, "the peer's certificate or HELLO names another service; check the record and the peer's identity directory";
     /// The connection to the peer's sidecar ended before the answer.
-    ChannelLost = "channel-lost", 502, "the peer's sidecar went away in mid-call; send again if the call is idempotent";
+    ChannelLost = "channel-lost", 502, Unavailable, "the peer's sidecar went away in mid-call; send again if the call is idempotent";
     /// The caller's own deadline passed.
-    DeadlineExceeded = "deadline-exceeded", 504, "the time given by x-pillion-timeout or grpc-timeout is over; allow more, or find what is slow";
+    DeadlineExceeded = "deadline-exceeded", 504, DeadlineExceeded, "the time given by x-pillion-timeout or grpc-timeout is over; allow more, or find what is slow";
     /// No first byte of the answer within `timeouts.response`.
-    ResponseTimeout = "response-timeout", 504, "raise timeouts.response, or send x-pillion-timeout with the call";
+    ResponseTimeout = "response-timeout", 504, DeadlineExceeded, "raise timeouts.response, or send x-pillion-timeout with the call";
     /// The caller's body ended before it was whole.
-    RequestAborted = "request-aborted", 400, "the request body ended early";
+    RequestAborted = "request-aborted", 400, Cancelled, "the request body ended early";
     /// The peer's sidecar cannot reach its app.
-    AppNotConnected = "app-not-connected", 503, "the app behind the peer's sidecar does not accept connections; is it running on its --app address?";
+    AppNotConnected = "app-not-connected", 503, Unavailable, "the app behind the peer's sidecar does not accept connections; is it running on its --app address?";
     /// The peer's sidecar is at a bound.
-    RemoteOverloaded = "remote-overloaded", 503, "the peer's sidecar or app is at its limit; slow down and try again";
+    RemoteOverloaded = "remote-overloaded", 503, Unavailable, "the peer's sidecar or app is at its limit; slow down and try again";
     /// The peer's sidecar is shutting down.
-    RemoteDraining = "remote-draining", 503, "the instance is stopping; send the call again";
+    RemoteDraining = "remote-draining", 503, Unavailable, "the instance is stopping; send the call again";
     /// The peer's sidecar does not serve that service.
-    RemoteNoSuchService = "remote-no-such-service", 503, "the record points to a sidecar that has no such app; it leaves the table soon";
+    RemoteNoSuchService = "remote-no-such-service", 503, Unavailable, "the record points to a sidecar that has no such app; it leaves the table soon";
     /// The peer's sidecar refused by policy.
-    RemotePolicy = "remote-policy", 403, "the policy of the service called does not admit this caller";
+    RemotePolicy = "remote-policy", 403, PermissionDenied, "the policy of the service called does not admit this caller";
     /// The peer's sidecar found the protocol violated.
-    RemoteProtocol = "remote-protocol", 502, "the sidecars disagree about the protocol; are their versions compatible?";
+    RemoteProtocol = "remote-protocol", 502, Internal, "the sidecars disagree about the protocol; are their versions compatible?";
     /// The app called does not speak the caller's protocol.
-    WrongProtocol = "wrong-protocol", 502, "a service with a tcp:// app is reached through an [[outbound]] port with protocol = \"tcp\", any other through an HTTP port";
+    WrongProtocol = "wrong-protocol", 502, Internal, "a service with a tcp:// app is reached through an [[outbound]] port with protocol = \"tcp\", any other through an HTTP port";
     /// The app closed the connection without answering.
-    AppClosed = "app-closed", 502, "the app closed its connection before it answered; see its log. It may have run the call";
-    /// What the app answered is not HTTP.
-    AppBadResponse = "app-bad-response", 502, "the app's answer is not valid HTTP/1.1; is --app the right port?";
+    AppClosed = "app-closed", 502, Unavailable, "the app closed its connection before it answered; see its log. It may have run the call";
+    /// What the app answered is not the HTTP that it is called in.
+    AppBadResponse = "app-bad-response", 502, Internal, "the app's answer is not valid HTTP; is --app the right port? An app that speaks HTTP/2, as gRPC does, is given as h2c://HOST:PORT";
     /// The head of the app's answer exceeds the limits.
-    AppHeaderTooLarge = "app-header-too-large", 502, "the answer's headers exceed limits.header_bytes / limits.header_count of a sidecar on the way";
+    AppHeaderTooLarge = "app-header-too-large", 502, ResourceExhausted, "the answer's headers exceed limits.header_bytes / limits.header_count of a sidecar on the way";
 }
 
 /// A failed call. Boxed inside: it is made on cold paths only and must not widen hot futures.
@@ -200,6 +223,21 @@ impl Error {
         self.0.executed
     }
 
+    /// How far the call had come.
+    pub fn phase(&self) -> Phase {
+        self.0.phase
+    }
+
+    /// Where the call went, if anywhere.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.0.endpoint.as_deref()
+    }
+
+    /// How often it was tried, and by which revision of the table.
+    pub fn tries(&self) -> (u32, u64) {
+        (self.0.attempts, self.0.revision)
+    }
+
     /// The particulars, in words.
     pub fn detail(&self) -> &str {
         &self.0.detail
@@ -208,6 +246,11 @@ impl Error {
     /// When the peer said to come back.
     pub fn retry_after_hint(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// The same as `Retry-After` says it: whole seconds are all that the field can say (RFC 9110, 10.2.3).
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.0.retry_after.map(|after| u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX))
     }
 
     /// The JSON body of the generated answer (DESIGN: code, origin, phase, executed, endpoint, attempts, revision, hint).
@@ -270,6 +313,21 @@ impl Executed {
     }
 }
 
+impl GrpcStatus {
+    /// As gRPC's documents write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GrpcStatus::Cancelled => "CANCELLED",
+            GrpcStatus::InvalidArgument => "INVALID_ARGUMENT",
+            GrpcStatus::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            GrpcStatus::PermissionDenied => "PERMISSION_DENIED",
+            GrpcStatus::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            GrpcStatus::Internal => "INTERNAL",
+            GrpcStatus::Unavailable => "UNAVAILABLE",
+        }
+    }
+}
+
 impl Origin {
     /// As in the JSON body.
     pub const fn as_str(self) -> &'static str {
@@ -317,10 +375,13 @@ mod tests {
                 let mut cells = line.split('|').map(str::trim).skip(1);
                 let code = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
                 let status: u16 = cells.next()?.parse().ok()?;
-                Some(format!("{code} {status}"))
+                Some(format!("{code} {status} {}", cells.next()?))
             })
             .collect();
-        let known = ErrorCode::ALL.iter().map(|code| format!("{} {}", code.as_str(), code.status())).collect();
+        let row = |code: &ErrorCode| {
+            format!("{} {} {} {}", code.as_str(), code.status(), code.grpc() as u8, code.grpc().as_str())
+        };
+        let known = ErrorCode::ALL.iter().map(row).collect();
         assert_eq!(listed, known);
     }
 

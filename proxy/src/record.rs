@@ -24,6 +24,7 @@ pub struct Record {
     in_flight: Option<InFlight>,
     outcome: Option<Outcome>,
     status: u16,
+    grpc_failed: bool,
     attempts: u32,
     endpoint: Option<Arc<EndpointState>>,
     phase: Phase,
@@ -56,6 +57,7 @@ impl Record {
             in_flight: None,
             outcome: None,
             status: 0,
+            grpc_failed: false,
             attempts: 0,
             endpoint: None,
             phase: Phase::Route,
@@ -149,6 +151,13 @@ impl Record {
         self.status = status;
     }
 
+    /// How a gRPC call went, as its trailers say it. What is the service's fault counts as an error of the app: those statuses that
+    /// OpenTelemetry calls errors of a server (semantic conventions for gRPC spans).
+    pub fn grpc_status(&mut self, value: Option<&[u8]>) {
+        // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. Without a status the call broke off.
+        self.grpc_failed = matches!(value, None | Some(b"2" | b"4" | b"12" | b"13" | b"14" | b"15"));
+    }
+
     /// Bytes of the answer's body were passed on.
     pub fn received(&mut self, bytes: usize) {
         self.received += bytes as u64;
@@ -156,7 +165,8 @@ impl Record {
 
     /// The answer is complete.
     pub fn complete(&mut self) {
-        self.outcome.get_or_insert(if self.status >= 500 { Outcome::AppError } else { Outcome::Ok });
+        let failed = self.status >= 500 || self.grpc_failed;
+        self.outcome.get_or_insert(if failed { Outcome::AppError } else { Outcome::Ok });
     }
 
     /// The call ended with a generated error.

@@ -18,14 +18,16 @@ use crate::discovery::{UNKNOWN, View};
 use crate::dispatch::Dispatcher;
 use crate::edge::Scratch;
 use crate::ingress::crew::Crew;
+use crate::ingress::date::Date;
 use crate::ingress::http::HttpDoor;
+use crate::ingress::http2::Http2Door;
 use crate::ingress::listener::{self, Permit};
 use crate::ingress::patience::Patience;
 use crate::ingress::peer::PeerDoor;
 use crate::ingress::tcp::TcpDoor;
 use crate::metrics::{Direction, Metrics};
 use crate::tls::Tls;
-use crate::upstream::app_pool::AppPool;
+use crate::upstream::app::App;
 use crate::upstream::channel::Shared;
 use crate::upstream::connect::Connector;
 use crate::upstream::pool::Pool;
@@ -222,6 +224,16 @@ impl Worker {
             unrouted: unrouted.clone(),
             calls: Arc::clone(&outbound_calls),
         });
+        let date = Rc::new(Date::new());
+        let http2 = Rc::new(Http2Door {
+            dispatcher: Rc::clone(&dispatcher),
+            config: Arc::clone(&config),
+            metrics: Arc::clone(&metrics),
+            unrouted: unrouted.clone(),
+            calls: Arc::clone(&outbound_calls),
+            date: Rc::clone(&date),
+            crew: Crew::new(),
+        });
         let http = Rc::new(HttpDoor {
             dispatcher,
             config: Arc::clone(&config),
@@ -230,14 +242,12 @@ impl Worker {
             patience: Rc::clone(&patience),
             scratch: scratch.clone(),
             calls: outbound_calls,
-            date: RefCell::default(),
+            date,
             warm: Cell::new(0),
+            http2,
         });
-        let share = config.limits.app_connections.div_ceil(config.workers);
-        let app = config
-            .app
-            .clone()
-            .map(|app| Rc::new(AppPool::new(app, &config, share, scratch, shared.waiting(), Arc::clone(&metrics))));
+        let app = config.app.clone();
+        let app = app.map(|app| App::new(app, &config, scratch, shared.waiting(), Arc::clone(&metrics)));
         let peer = Rc::new(PeerDoor {
             tls,
             wire,
@@ -271,7 +281,7 @@ impl Worker {
         spawn_local(self.http.scratch.clone().rest());
         spawn_local(Rc::clone(&self.pool).prune());
         if let Some(app) = &self.peer.app {
-            spawn_local(Rc::clone(app).sweep());
+            app.sweep();
         }
         while let Some(order) = orders.recv().await {
             match order {

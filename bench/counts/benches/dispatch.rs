@@ -22,7 +22,15 @@ fn call(rig: Rig) -> Rig {
 
 /// What a door makes of a small GET.
 pub fn small_call() -> Call {
-    Call { head: crate::wire::request(8), version: None, deadline: None, safe: true, tunnel: false, body: Body::EMPTY }
+    Call {
+        head: crate::wire::request(8),
+        version: None,
+        deadline: None,
+        safe: true,
+        tunnel: false,
+        grpc: false,
+        body: Body::EMPTY,
+    }
 }
 
 library_benchmark_group!(name = dispatcher, benchmarks = [call]);

@@ -68,6 +68,7 @@ impl Registration {
             let key = EndpointKey { service: self.service, version: self.config.version.clone(), address };
             let mut endpoint = Endpoint::new(key, self.instance);
             endpoint.secure = !self.config.insecure;
+            endpoint.protocol = app.protocol.registered().to_owned();
             self.source.register(endpoint);
         }
     }

@@ -205,12 +205,23 @@ pub struct Door {
     pub protocol: Protocol,
 }
 
-/// What is spoken with an app.
+/// What callers speak at a door.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// HTTP/1.1: each request is a call.
+    /// HTTP/1.1 or HTTP/2, which a connection's first bytes tell: each request is a call.
     #[default]
     Http,
+    /// Bytes both ways: each connection is a call.
+    Tcp,
+}
+
+/// What is spoken with the own app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 without TLS, from the first byte on (RFC 9113, 3.3): gRPC's too.
+    H2c,
     /// Bytes both ways: each connection is a call.
     Tcp,
 }
@@ -226,11 +237,11 @@ pub struct StaticEndpoint {
     pub address: SocketAddr,
 }
 
-/// Where the own app listens, parsed from `http://HOST:PORT` or `tcp://HOST:PORT` (no path, no user). `Display` gives that back.
+/// Where the own app listens, parsed from `http://HOST:PORT`, `h2c://HOST:PORT` or `tcp://HOST:PORT` (no path, no user). `Display` gives that back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AppAddress {
     /// What it speaks.
-    pub protocol: Protocol,
+    pub protocol: AppProtocol,
     /// Host name or address, without the brackets of IPv6.
     pub host: String,
     /// Port, never 0.
@@ -334,9 +345,9 @@ impl FromStr for AppAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
-        let protocol = scheme
-            .parse()
-            .map_err(|_| format!("`{text}` is not an app's address: write http://HOST:PORT or tcp://HOST:PORT"))?;
+        let protocol = scheme.parse::<AppProtocol>().map_err(|()| {
+            format!("`{text}` is not an app's address: write http://HOST:PORT, h2c://HOST:PORT or tcp://HOST:PORT")
+        })?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#', '@']) {
             return Err(format!("`{text}`: an app's address is {protocol}://HOST:PORT, without path, query or user"));
@@ -373,6 +384,40 @@ impl fmt::Display for AppAddress {
         } else {
             write!(f, "{protocol}://{host}:{port}")
         }
+    }
+}
+
+impl AppProtocol {
+    /// As a record in the registry names it: by its ALPN name, where it has one.
+    pub fn registered(self) -> &'static str {
+        match self {
+            AppProtocol::Http => "http/1.1",
+            AppProtocol::H2c => "h2c",
+            AppProtocol::Tcp => "tcp",
+        }
+    }
+}
+
+impl FromStr for AppProtocol {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "http" => Ok(AppProtocol::Http),
+            "h2c" => Ok(AppProtocol::H2c),
+            "tcp" => Ok(AppProtocol::Tcp),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for AppProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AppProtocol::Http => "http",
+            AppProtocol::H2c => "h2c",
+            AppProtocol::Tcp => "tcp",
+        })
     }
 }
 

@@ -88,7 +88,12 @@ pub fn write(out: &mut Vec<u8>, headers: &Headers) -> Result<(), Refusal> {
 
 /// The length that a head announces; a peer's word, which framing holds it to.
 pub fn content_length(headers: &Headers) -> Option<u64> {
-    let text = std::str::from_utf8(headers.get(b"content-length")?).ok()?;
+    number(headers.get(b"content-length")?)
+}
+
+/// A plain decimal number.
+pub fn number(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
     // A sign would be parsed too.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -106,6 +111,13 @@ pub fn upgrade(value: &[u8]) -> Option<&[u8]> {
 pub fn write_upgrade(out: &mut Vec<u8>, protocol: &[u8]) -> Result<(), Refusal> {
     out.extend_from_slice(b"connection: upgrade\r\n");
     http1::encode::field(out, b"upgrade", protocol)
+}
+
+/// Whether a content type is gRPC's: `application/grpc`, alone or with a message format. gRPC-Web is another protocol.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    content_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';'))
 }
 
 /// Whether RFC 9110 calls the method safe (9.2.1): sending it twice does no harm.
@@ -165,6 +177,16 @@ mod tests {
         }
         for bad in ["", "h2c", "H2C", "HTTP/2.0", "http/1.1", "TLS/1.0", "websocket, h2c", "a b", "a\r\nb"] {
             assert_eq!(upgrade(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        for good in ["application/grpc", "application/grpc+proto", "Application/gRPC;charset=x"] {
+            assert!(is_grpc(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "application/grp", "application/grpc-web", "application/grpcx", "text/plain"] {
+            assert!(!is_grpc(bad.as_bytes()), "{bad}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! A message's body as it comes from an app's connection.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -32,20 +33,23 @@ pub enum Side {
 
 impl Side {
     fn broken(self, error: &ReadError) -> Error {
+        let is_malformed = matches!(error, ReadError::Refused(refusal) if *refusal != http1::Refusal::Truncated);
+        self.broke_off(is_malformed, error)
+    }
+
+    /// The body is none, or ended before it was whole.
+    pub(super) fn broke_off(self, is_malformed: bool, how: &dyn fmt::Display) -> Error {
         match self {
             Side::Caller | Side::WaitingCaller => {
-                let code = match error {
-                    ReadError::Refused(http1::Refusal::Truncated) | ReadError::Broken(_) => ErrorCode::RequestAborted,
-                    ReadError::Refused(_) => ErrorCode::BadRequest,
-                };
-                Error::local(code, Phase::Request, format!("the caller's body: {error}"))
+                let code = if is_malformed { ErrorCode::BadRequest } else { ErrorCode::RequestAborted };
+                Error::local(code, Phase::Request, format!("the caller's body: {how}"))
             }
             Side::App => Error::new(
                 ErrorCode::AppClosed,
                 Origin::App,
                 Phase::Body,
                 Executed::Yes,
-                format!("the app's answer broke off: {error}"),
+                format!("the app's answer broke off: {how}"),
             ),
         }
     }
@@ -73,10 +77,60 @@ pub async fn gather(socket: &Rc<Socket>, side: Side) -> Result<Body, Error> {
         }
         Some(_) => Ok(Body::stream(receiving)),
         None if side == Side::WaitingCaller => Ok(Body::stream(receiving)),
-        None => poll_fn(|cx| Poll::Ready(receiving.take_what_is_here(cx))).await.map(|whole| match whole {
-            Some(whole) => Body::Whole(whole),
-            None => Body::stream(receiving),
-        }),
+        None => take_what_is_here(receiving).await,
+    }
+}
+
+/// Takes a body as far as it has come, without waiting: whole if that is all of it, else as a stream that begins with it.
+pub async fn take_what_is_here(mut source: impl BodyStream + Unpin + 'static) -> Result<Body, Error> {
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    let mut trailers = None;
+    let is_whole = poll_fn(|cx| {
+        while first.len().max(joined.len()) <= WHOLE_BYTES {
+            match Pin::new(&mut source).poll_part(cx) {
+                Poll::Ready(Some(Ok(Part::Data(data)))) if first.is_empty() => first = data,
+                Poll::Ready(Some(Ok(Part::Data(data)))) => {
+                    if joined.is_empty() {
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&data);
+                }
+                Poll::Ready(Some(Ok(Part::Trailers(fields)))) => {
+                    trailers = Some(fields);
+                    break;
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(true)),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(false))
+    });
+    let is_whole = is_whole.await?;
+    let first = if joined.is_empty() { first } else { joined.freeze() };
+    if is_whole {
+        return Ok(Body::Whole(first));
+    }
+    Ok(Body::stream(Begun { first: Some(first).filter(|first| !first.is_empty()), trailers, rest: source }))
+}
+
+/// A body of which the beginning is here.
+struct Begun<S> {
+    first: Option<Bytes>,
+    trailers: Option<Headers>,
+    rest: S,
+}
+
+impl<S: BodyStream + Unpin> BodyStream for Begun<S> {
+    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Part::Data(first))));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Part::Trailers(trailers))));
+        }
+        Pin::new(&mut self.rest).poll_part(cx)
     }
 }
 
@@ -85,15 +139,12 @@ pub async fn gather(socket: &Rc<Socket>, side: Side) -> Result<Body, Error> {
 pub struct Receiving {
     socket: Rc<Socket>,
     side: Side,
-    /// What had arrived before.
-    first: Option<Bytes>,
-    trailers: Option<Headers>,
 }
 
 impl Receiving {
     /// The body that [`Socket::begin_body`] has announced.
     pub fn new(socket: &Rc<Socket>, side: Side) -> Receiving {
-        Receiving { socket: Rc::clone(socket), side, first: None, trailers: None }
+        Receiving { socket: Rc::clone(socket), side }
     }
 
     fn whole(&self, piece: Result<Option<Piece>, ReadError>) -> Result<Body, Error> {
@@ -102,34 +153,6 @@ impl Receiving {
             Ok(_) => Ok(Body::EMPTY),
             Err(error) => Err(self.side.broken(&error)),
         }
-    }
-
-    /// Takes a body without an announced length as far as it has come: `Some`: that is all of it.
-    fn take_what_is_here(&mut self, cx: &mut Context<'_>) -> Result<Option<Bytes>, Error> {
-        let mut first = Bytes::new();
-        let mut joined = BytesMut::new();
-        loop {
-            match self.socket.poll_piece(cx).map_err(|error| self.side.broken(&error))? {
-                Poll::Ready(Some(Piece::Data(data))) if first.is_empty() => first = data,
-                Poll::Ready(Some(Piece::Data(data))) => {
-                    if joined.is_empty() {
-                        joined.extend_from_slice(&first);
-                    }
-                    joined.extend_from_slice(&data);
-                }
-                Poll::Ready(Some(Piece::Trailers(trailers))) => {
-                    self.trailers = Some(fields::of_trailers(&trailers));
-                    break;
-                }
-                Poll::Ready(None) => return Ok(Some(if joined.is_empty() { first } else { joined.freeze() })),
-                Poll::Pending => break,
-            }
-            if first.len().max(joined.len()) > WHOLE_BYTES {
-                break;
-            }
-        }
-        self.first = Some(if joined.is_empty() { first } else { joined.freeze() }).filter(|first| !first.is_empty());
-        Ok(None)
     }
 
     /// Tells a caller that waits for it to send its body.
@@ -149,12 +172,6 @@ impl BodyStream for Receiving {
     fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
         if let Err(error) = ready!(self.poll_continue(cx)) {
             return Poll::Ready(Some(Err(error)));
-        }
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Part::Data(first))));
-        }
-        if let Some(trailers) = self.trailers.take() {
-            return Poll::Ready(Some(Ok(Part::Trailers(trailers))));
         }
         Poll::Ready(match ready!(self.socket.poll_piece(cx)) {
             Ok(Some(Piece::Data(data))) => Some(Ok(Part::Data(data))),

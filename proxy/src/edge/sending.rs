@@ -25,6 +25,8 @@ const SLICES: usize = 64;
 pub trait Watch {
     /// Bytes were taken from the body.
     fn passed(&mut self, _bytes: usize) {}
+    /// It ends with these trailers.
+    fn trailers(&mut self, _trailers: &Headers) {}
     /// All of the message is with the socket, or it failed. Not called when it is dropped before.
     fn ended(&mut self, _failure: Option<&Unsent>) {}
 }
@@ -145,6 +147,7 @@ impl<W: Watch> Sending<W> {
                 Some(Ok(Part::Trailers(mut trailers))) => {
                     // In them what is internal can only come from an app, or from a peer that makes it up.
                     trailers.retain(|field| fields::is_trailer(field.name));
+                    self.watch.trailers(&trailers);
                     self.body.end(pairs(&trailers), write).map_err(Unsent::Body)?;
                 }
                 None => self.body.end(std::iter::empty(), write).map_err(Unsent::Body)?,

@@ -186,6 +186,24 @@ impl Socket {
         self.input.borrow().body.is_ended()
     }
 
+    /// Bytes as they come, those first that are here already.
+    pub fn poll_bytes(&self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut input = self.input.borrow_mut();
+        if !input.buffer.is_empty() {
+            let count = input.buffer.len().min(into.remaining());
+            into.put_slice(&input.buffer.split_to(count));
+            if input.buffer.is_empty() {
+                // Never filled again.
+                input.buffer = BytesMut::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, into))?;
+        self.received.inc_by((into.filled().len() - before) as u64);
+        Poll::Ready(Ok(()))
+    }
+
     /// Bytes are here that belong to no message yet.
     pub fn has_surplus(&self) -> bool {
         !self.input.borrow().buffer.is_empty()

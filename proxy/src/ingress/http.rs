@@ -3,9 +3,7 @@
 mod answer;
 mod request;
 
-pub use answer::DateLine;
-
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,19 +13,24 @@ use std::task::Poll;
 
 use http1::{Framing, HeadScan, Refusal, Version};
 use tokio::net::TcpStream;
-use wire::limits::INLINE_BODY_BYTES;
 
-use crate::call::{Body, Call, Reply};
+use crate::call::{Body, Reply};
 use crate::config::{Config, Door};
 use crate::dispatch::{self, Dispatcher};
-use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket, Unsent, Watch, fields};
-use crate::error::{Error, ErrorCode, Executed, Origin, Phase as CallPhase};
+use crate::edge::http2::PREFACE_HEAD;
+use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket};
+use crate::error::{Error, ErrorCode, Phase};
+use crate::ingress::asked::Asked;
+use crate::ingress::caller::Caller;
+use crate::ingress::date::Date;
+use crate::ingress::http2::Http2Door;
+use crate::ingress::kept::Kept;
 use crate::ingress::listener::Permit;
-use crate::ingress::patience::{Patience, Watched};
+use crate::ingress::patience::Patience;
 use crate::ingress::tunnel;
 use crate::metrics::{CallMetrics, Direction, Held, Metrics};
 use crate::record::{Counted, Record};
-use request::{Asked, Request};
+use request::Request;
 
 /// Connections of a worker that keep the room for a call between two calls: some kilobytes each, which are not allocated
 /// for every call then. The others are the many that are mostly idle.
@@ -51,9 +54,11 @@ pub struct HttpDoor {
     /// Calls under way from the own app, over all workers: the shutdown waits for them.
     pub calls: Arc<AtomicUsize>,
     /// The current second, as a Date field says it.
-    pub date: RefCell<DateLine>,
+    pub date: Rc<Date>,
     /// Connections that keep the room for a call.
     pub warm: Cell<usize>,
+    /// Takes over what turns out to be HTTP/2.
+    pub http2: Rc<Http2Door>,
 }
 
 impl HttpDoor {
@@ -61,16 +66,16 @@ impl HttpDoor {
     pub fn serve(self: Rc<Self>, stream: TcpStream, bound: Option<Arc<Door>>, permit: Permit) {
         let watched = Rc::new(self.patience.watch());
         let socket = Rc::new(Socket::new(stream, HeadScan::default(), &self.scratch, &self.metrics.app_bytes));
-        let caller = Caller {
-            socket,
-            watched: Rc::clone(&watched),
-            bound,
-            _connected: Held::new(&self.metrics.callers_connected),
-            _permit: permit,
-        };
+        let connected = Held::new(&self.metrics.callers_connected);
+        let caller = Caller::new(socket, Rc::clone(&watched), bound, connected, permit);
         watched.spawn(async move {
+            let mut is_first = true;
             // How a caller's connection ends is the caller's business; calls that it cut are recorded as cancelled.
             while let Some(request) = self.next_request(&caller).await {
+                if request.is_preface && is_first {
+                    return Box::pin(Rc::clone(&self.http2).serve(caller, PREFACE_HEAD)).await;
+                }
+                is_first = false;
                 // On the heap: a connection that is idle for long, one of thousands, holds no room for a call.
                 if !Box::pin(self.exchanges(&caller, request)).await {
                     return;
@@ -113,7 +118,7 @@ impl HttpDoor {
 
     /// One request and its answer. Says whether the connection is fit for another.
     async fn exchange(&self, socket: &Rc<Socket>, request: Request) -> bool {
-        let Request { call, version, framing, mut keep_alive, expects_continue, is_head } = request;
+        let Request { call, version, framing, mut keep_alive, expects_continue, is_head, .. } = request;
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
         let counted = Counted::new(&self.calls);
         socket.begin_body(framing, self.config.limits.header_bytes);
@@ -158,7 +163,7 @@ impl HttpDoor {
             (true, Version::Http10) => head.extend_from_slice(b"connection: keep-alive\r\n"),
             (false, _) => head.extend_from_slice(b"connection: close\r\n"),
         }
-        let mut sending = Sending::new(head, message, Kept { record, _counted: counted });
+        let mut sending = Sending::new(head, message, Kept::new(record, false, counted));
         let sent = poll_fn(|cx| match sending.poll(socket, cx) {
             Poll::Pending => socket.poll_hangup(cx).map(|()| false),
             Poll::Ready(result) => Poll::Ready(result.is_ok()),
@@ -183,30 +188,13 @@ impl HttpDoor {
         side: Side,
         record: &mut Record,
     ) -> Option<Result<Reply, Error>> {
-        let Asked { mut head, version, deadline, upgrade } = asked;
         let body = match self.gather(socket, side).await {
             // Whatever it expects: no answer but the app's may stand before what the tunnel carries.
-            Ok(_) if upgrade => edge::tunnel::receive(socket, Side::Caller),
+            Ok(_) if asked.upgrade => edge::tunnel::receive(socket, Side::Caller),
             Ok(body) => body,
             Err(error) => return Some(Err(error)),
         };
-        match &body {
-            Body::Whole(bytes) => {
-                record.sent(bytes.len());
-                if bytes.len() > INLINE_BODY_BYTES {
-                    // It travels behind the head.
-                    head.headers.push_number(b"content-length", bytes.len() as u64);
-                }
-            }
-            Body::Stream(_) => {
-                if let Some(length) = socket.body_announced() {
-                    head.headers.push_number(b"content-length", length);
-                }
-            }
-        }
-        let safe = fields::is_safe(&head.method) && !upgrade;
-        let mut call = Call { head, version, deadline, safe, tunnel: upgrade, body };
-        record.describe(&call);
+        let mut call = asked.into_call(body, socket.body_announced(), record);
         let mut answer = pin!(self.dispatcher.call(&mut call, record));
         poll_fn(|cx| {
             // First: a body that the caller broke off looks like the peer's failure otherwise.
@@ -227,18 +215,9 @@ impl HttpDoor {
         let limit = self.config.timeouts.header;
         tokio::time::timeout(limit, body).await.unwrap_or_else(|_| {
             let detail = format!("a short body did not arrive within {limit:?} (timeouts.header)");
-            Err(Error::local(ErrorCode::RequestAborted, CallPhase::Request, detail))
+            Err(Error::local(ErrorCode::RequestAborted, Phase::Request, detail))
         })
     }
-}
-
-/// One connection.
-struct Caller {
-    socket: Rc<Socket>,
-    watched: Rc<Watched>,
-    bound: Option<Arc<Door>>,
-    _connected: Held,
-    _permit: Permit,
 }
 
 /// A connection that keeps the room for its next call.
@@ -257,37 +236,5 @@ impl<'a> Warm<'a> {
 impl Drop for Warm<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-/// What lives until an answer is out.
-#[derive(Debug)]
-struct Kept {
-    record: Record,
-    _counted: Counted,
-}
-
-impl Watch for Kept {
-    fn passed(&mut self, bytes: usize) {
-        self.record.received(bytes);
-    }
-
-    fn ended(&mut self, failure: Option<&Unsent>) {
-        match failure {
-            None => self.record.complete(),
-            Some(Unsent::Source(error)) => self.record.failed(error, dispatch::outcome_of(error)),
-            Some(Unsent::Body(refusal)) => {
-                let error = Error::new(
-                    ErrorCode::RemoteProtocol,
-                    Origin::Remote,
-                    CallPhase::Body,
-                    Executed::Yes,
-                    refusal.to_string(),
-                );
-                self.record.failed(&error, dispatch::outcome_of(&error));
-            }
-            // The caller is gone: the record stays "cancelled".
-            Some(Unsent::Socket(_)) => {}
-        }
     }
 }

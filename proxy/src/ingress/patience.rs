@@ -122,6 +122,13 @@ impl Watched {
         }
     }
 
+    /// What had begun to arrive is whole, for callers whose requests do not follow each other.
+    pub fn rests(&self) {
+        if self.state.busy.get() == 0 {
+            self.enter(Phase::Idle);
+        }
+    }
+
     /// Watches over `task`, which serves the connection and holds this: when patience is over it is aborted, and the connection closed.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         // As it is: a task around it would hold room for it twice, before and after its first poll.

@@ -14,10 +14,10 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use wire::limits::INLINE_BODY_BYTES;
-use wire::{CloseReason, ErrorInfo, Hello, Kind, Nack, NackReason};
+use wire::{CloseReason, ErrorInfo, Hello, Nack, NackReason};
 
 use crate::call::{Body, BodyStream, Part, Reply, next_part};
-use crate::config::{Config, Protocol};
+use crate::config::Config;
 use crate::discovery::View;
 use crate::dispatch;
 use crate::edge::fields;
@@ -26,11 +26,10 @@ use crate::ingress::crew::{Crew, Job};
 use crate::ingress::listener::Permit;
 use crate::metrics::{CallMetrics, Direction, Held, Metrics, Outcome};
 use crate::record::{Counted, Record};
+use crate::route;
 use crate::tls::{self, SpiffeId, Tls};
-use crate::upstream::app_pool::AppPool;
+use crate::upstream::app::App;
 use crate::upstream::channel::{self, Channel, Incoming, RecvHalf, SendHalf, Shared};
-use crate::upstream::http::{self, HeaderLimits};
-use crate::upstream::tcp;
 use crate::upstream::transport::Transport;
 
 /// A peer has this long for TLS; its HELLO has the protocol's own limit.
@@ -44,7 +43,7 @@ pub struct PeerDoor {
     /// What we say of ourselves, and the limits.
     pub wire: wire::Config,
     /// The own app; `None`: a client-only sidecar, which takes no calls.
-    pub app: Option<Rc<AppPool>>,
+    pub app: Option<App>,
     /// Names and limits.
     pub config: Arc<Config>,
     /// Counted into.
@@ -196,8 +195,7 @@ impl PeerDoor {
         let mut record = Record::new(Direction::Inbound, &caller.calls);
         record.route(caller.calls.clone());
         record.describe_head(&head, caller.header.as_deref());
-        let kind = head.kind;
-        if let Err(error) = self.check_size(&head).and_then(|()| check_protocol(kind, app.address().protocol)) {
+        if let Err(error) = self.check_size(&head).and_then(|()| app.check(head.kind)) {
             self.metrics.generated_error(error.code().as_str()).inc();
             record.failed(&error, dispatch::outcome_of(&error));
             return refuse(send, &error);
@@ -209,25 +207,19 @@ impl PeerDoor {
         } else {
             Body::stream(Upload { recv, first: Some(body).filter(|bytes| !bytes.is_empty()), sent: record.upload() })
         };
-        let head = for_app(head, caller, deadline);
-        let limits = HeaderLimits { bytes: self.config.limits.header_bytes, count: self.config.limits.header_count };
-        let call = async {
-            match kind {
-                Kind::Tcp => tcp::connect(app, body).await,
-                Kind::Http | Kind::Rpc => http::call(app, limits, head, body).await,
-            }
-        };
+        let grpc = head.headers.get(b"content-type").is_some_and(fields::is_grpc);
+        let head = for_app(head, caller, deadline, grpc);
         let result = tokio::select! {
             biased;
             // The caller is gone: dropping the call closes the connection to the app, which thereby learns it. First, for
             // its broken body looks like the app's failure otherwise.
             _ = send.ended() => return,
-            result = call => result,
+            result = app.call(head, body) => result,
             () = passed(deadline) => Err(late()),
         };
         match result {
             Ok(reply) => {
-                let transfer = deliver(reply, send, &mut record);
+                let transfer = deliver(reply, send, grpc, &mut record);
                 tokio::select! {
                     biased;
                     () = transfer => {}
@@ -244,16 +236,6 @@ impl PeerDoor {
     }
 }
 
-/// The app is to be spoken to as it can be.
-fn check_protocol(kind: Kind, protocol: Protocol) -> Result<(), Error> {
-    let detail = match (kind, protocol) {
-        (Kind::Tcp, Protocol::Tcp) | (Kind::Http | Kind::Rpc, Protocol::Http) => return Ok(()),
-        (Kind::Tcp, Protocol::Http) => "a TCP connection for an app that speaks HTTP",
-        (Kind::Http | Kind::Rpc, Protocol::Tcp) => "an HTTP call for an app that speaks TCP",
-    };
-    Err(Error::new(ErrorCode::WrongProtocol, Origin::Remote, Phase::Request, Executed::No, detail))
-}
-
 /// What a head costs against `limits.header_bytes`, as the other doors count it, and its fields; without those that the
 /// caller's sidecar itself sets, so that what passed there passes here under the same limits.
 fn cost_and_count(head: &wire::RequestHead) -> (usize, usize) {
@@ -266,7 +248,7 @@ fn cost_and_count(head: &wire::RequestHead) -> (usize, usize) {
 }
 
 /// The request as the app is to see it.
-fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instant>) -> wire::RequestHead {
+fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instant>, grpc: bool) -> wire::RequestHead {
     // The caller's sidecar has dropped these already; a peer that does not is not believed.
     head.headers.retain(|field| !fields::is_internal(field.name) && !field.name.eq_ignore_ascii_case(b"traceparent"));
     if let Some(trace) = &head.trace {
@@ -278,6 +260,9 @@ fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instan
     if let Some(deadline) = deadline {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis();
         head.headers.push(b"x-pillion-timeout", format!("{left}ms").as_bytes());
+        if grpc {
+            head.headers.push(b"grpc-timeout", route::grpc_timeout(left).as_bytes());
+        }
     }
     head
 }
@@ -298,8 +283,12 @@ fn traceparent(trace: &wire::TraceContext) -> [u8; 55] {
 }
 
 /// Sends the app's answer back.
-async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
+async fn deliver(reply: Reply, mut send: SendHalf, grpc: bool, record: &mut Record) {
     record.answered(reply.head.status);
+    if grpc {
+        // Here where nothing else follows ("Trailers-Only"), else in the trailers.
+        record.grpc_status(reply.head.headers.get(b"grpc-status"));
+    }
     match reply.body {
         Body::Whole(bytes) => {
             let length = bytes.len();
@@ -338,6 +327,9 @@ async fn deliver(reply: Reply, mut send: SendHalf, record: &mut Record) {
                         send.send(data, false).await
                     }
                     Some(Ok(Part::Trailers(trailers))) => {
+                        if grpc {
+                            record.grpc_status(trailers.get(b"grpc-status"));
+                        }
                         if send.trailers(&trailers).is_ok() {
                             record.complete();
                         }
@@ -495,7 +487,7 @@ mod tests {
         for name in ["x-pillion-peer", "x-pillion-timeout", "traceparent", "x-kept"] {
             head.headers.push(name.as_bytes(), b"spiffe://example.org/service/admin");
         }
-        let head = for_app(head, &caller, None);
+        let head = for_app(head, &caller, None, false);
         let seen: Vec<_> = head.headers.iter().map(|field| (field.name, field.value)).collect();
         assert_eq!(
             seen,

@@ -53,7 +53,8 @@ impl TcpDoor {
             ..RequestHead::default()
         };
         let body = edge::tunnel::receive(socket, Side::Caller);
-        let mut call = Call { head, version: door.version.clone(), deadline: None, safe: false, tunnel: true, body };
+        let version = door.version.clone();
+        let mut call = Call { head, version, deadline: None, safe: false, tunnel: true, grpc: false, body };
         record.describe(&call);
         let Reply { head, body } = self.dispatcher.call(&mut call, record).await.map_err(Some)?;
         drop(call);

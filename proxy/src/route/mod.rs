@@ -2,7 +2,7 @@
 
 mod timeout;
 
-pub use timeout::deadline_of;
+pub use timeout::{deadline_of, grpc_timeout};
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -35,6 +35,12 @@ fn read(value: &[u8], name: &'static str, parse: impl Fn(&str) -> Option<Duratio
     Ok((duration.min(LONGEST), name))
 }
 
+/// What is left of a deadline, as gRPC says it: at most eight digits.
+pub fn grpc_timeout(milliseconds: u128) -> String {
+    const MOST: u128 = 99_999_999;
+    if milliseconds <= MOST { format!("{milliseconds}m") } else { format!("{}S", (milliseconds / 1000).min(MOST)) }
+}
+
 /// `500ms`, `2s`, `1.5s`, `3m`, `1h`, `250us`.
 fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
@@ -77,6 +83,14 @@ fn parse_grpc(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_fits_into_eight_digits() {
+        assert_eq!(grpc_timeout(1_500), "1500m");
+        assert_eq!(grpc_timeout(99_999_999), "99999999m");
+        assert_eq!(grpc_timeout(100_000_000), "100000S");
+        assert_eq!(grpc_timeout(LONGEST.as_millis()), "31536000S");
+    }
 
     #[test]
     fn durations() {

@@ -16,28 +16,12 @@ use crate::edge::fields::{self, Kind};
 use crate::edge::{self, Arrived, Message, ReadError, Sending, Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::upstream::app_pool::{AppPool, Connection};
+use crate::upstream::limits::HeaderLimits;
 
 /// Room for what is added to an answer's head: a length.
 const ADDED_BYTES: usize = 40;
 /// Interim answers (RFC 9110, 15.2) that an app may send before the real one.
 const INTERIM_ANSWERS: usize = 16;
-
-/// Header bounds on what the app answers.
-#[derive(Debug, Clone, Copy)]
-pub struct HeaderLimits {
-    /// `limits.header_bytes`
-    pub bytes: usize,
-    /// `limits.header_count`
-    pub count: usize,
-}
-
-impl HeaderLimits {
-    /// How long a head may be before it is not read to its end: beyond the limit on its fields, so that an answer which
-    /// exceeds that is told by how much.
-    pub fn head_bytes(self) -> usize {
-        self.bytes * 2 + 16 * 1024
-    }
-}
 
 /// Calls the app. `headers` of `head` are complete: what the app is to see.
 ///
@@ -260,14 +244,7 @@ impl Answer {
     /// Itself, unless its head is larger than may be.
     fn within(self, limits: HeaderLimits) -> Result<Answer, Error> {
         let (bytes, count) = self.cost;
-        if bytes <= limits.bytes && count <= limits.count {
-            return Ok(self);
-        }
-        let detail = format!(
-            "{count} fields of {bytes} bytes; limits.header_count is {}, limits.header_bytes {}",
-            limits.count, limits.bytes
-        );
-        Err(app_failed(ErrorCode::AppHeaderTooLarge, detail))
+        limits.check(bytes, count).map(|()| self)
     }
 
     /// `bytes`: how long the whole head is.

@@ -1,9 +1,12 @@
-//! Where calls go: to other sidecars ([`pool`], [`channel`]) and to the own app ([`http`], [`tcp`]).
+//! Where calls go: to other sidecars ([`pool`], [`channel`]) and to the own app ([`app`]).
 
+pub mod app;
 pub mod app_pool;
 pub mod channel;
 pub mod connect;
 pub mod http;
+pub mod http2;
+pub mod limits;
 pub mod pool;
 pub mod tcp;
 pub mod transport;

@@ -1,14 +1,12 @@
 //! A reply, or an error of ours, as an HTTP/1.1 answer.
 
-use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use http::StatusCode;
 use http1::{Framing, Refusal, Version};
 
 use crate::call::{Body, Reply, SWITCHING_PROTOCOLS};
 use crate::edge::{Message, fields};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+use crate::ingress::date::Date;
 
 /// Room for an answer's first line, for what is added to its fields, and for a small body.
 const ANSWER_BYTES: usize = 512;
@@ -19,7 +17,7 @@ pub fn render(
     is_head: bool,
     upgrade: bool,
     version: Version,
-    date: &RefCell<DateLine>,
+    date: &Date,
 ) -> Result<(Vec<u8>, u16, Message), Error> {
     let invalid = |what: String| {
         let detail = format!("the answer cannot be put into HTTP/1.1: {what}");
@@ -31,8 +29,11 @@ pub fn render(
         .and_then(|()| fields::write(&mut text, &head.headers))
         .map_err(|refusal| invalid(refusal.to_string()))?;
     if !head.headers.contains(b"date") {
-        // RFC 9110, 6.6.1
-        date.borrow_mut().write(&mut text);
+        date.with(|value| {
+            for part in [b"date: ", value.as_bytes(), b"\r\n"] {
+                text.extend_from_slice(part);
+            }
+        });
     }
     let announced = fields::content_length(&head.headers);
     if upgrade
@@ -66,9 +67,7 @@ pub fn render_error(error: &Error, is_head: bool) -> (Vec<u8>, Message) {
     let _ = status_line(&mut text, error.code().status());
     let _ = http1::encode::field(&mut text, b"x-pillion-error", error.code().as_str().as_bytes());
     text.extend_from_slice(b"content-type: application/json\r\n");
-    if let Some(after) = error.retry_after_hint() {
-        // Whole seconds are all that the field can say (RFC 9110, 10.2.3).
-        let seconds = after.as_millis().div_ceil(1000);
+    if let Some(seconds) = error.retry_after_seconds() {
         text.extend_from_slice(format!("retry-after: {seconds}\r\n").as_bytes());
     }
     let framing =
@@ -87,23 +86,4 @@ fn without_body(text: &mut Vec<u8>, announced: Option<u64>) -> Framing {
 fn status_line(text: &mut Vec<u8>, status: u16) -> Result<(), Refusal> {
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
     http1::encode::status_line(text, status, reason)
-}
-
-/// The current second as a Date field says it, made once a second.
-#[derive(Debug, Default)]
-pub struct DateLine {
-    second: u64,
-    line: Vec<u8>,
-}
-
-impl DateLine {
-    fn write(&mut self, text: &mut Vec<u8>) {
-        let now = SystemTime::now();
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if second != self.second || self.line.is_empty() {
-            self.second = second;
-            self.line = format!("date: {}\r\n", httpdate::fmt_http_date(now)).into_bytes();
-        }
-        text.extend_from_slice(&self.line);
-    }
 }

@@ -1,23 +1,15 @@
-//! What a request's head asks for. Pure, but for the ids that it makes up.
+//! A request's head in HTTP/1.1. Pure.
 
 use std::borrow::Cow;
-use std::time::Instant;
 
-use bytes::Bytes;
 use http::Uri;
 use http::uri::Authority;
-use http1::{Field, Framing, Refusal, Version};
-use wire::{Headers, RequestHead, TraceContext};
+use http1::{Framing, Refusal, Version};
 
-use crate::call::Deadline;
 use crate::config::{Door, Limits};
-use crate::edge::fields::{self, Kind};
+use crate::edge::http2::PREFACE_HEAD;
 use crate::error::{Error, ErrorCode, Phase};
-use crate::route::{self, Names};
-
-/// Room for what is added to a head: the service's name and a request id with their fields' names.
-const ADDED_BYTES: usize = 128;
-const ADDED_FIELDS: usize = 3;
+use crate::ingress::asked::{self, Asked, Line, bad};
 
 /// A request's head, understood or not.
 pub struct Request {
@@ -33,18 +25,8 @@ pub struct Request {
     pub expects_continue: bool,
     /// The answer has no body.
     pub is_head: bool,
-}
-
-/// What a request's head asks for.
-pub struct Asked {
-    /// What travels.
-    pub head: RequestHead,
-    /// The version of the service.
-    pub version: Option<registry::Version>,
-    /// When the caller gives up.
-    pub deadline: Option<Deadline>,
-    /// The caller asks to go on in another protocol: the head says in which.
-    pub upgrade: bool,
+    /// It is none: HTTP/2 begins with it.
+    pub is_preface: bool,
 }
 
 /// Reads a request's head, of so many fields. `bound`: the door leads to one service only.
@@ -56,8 +38,9 @@ pub fn read(head: &[u8], count: usize, limits: &Limits, bound: Option<&Door>) ->
         keep_alive: request.keep_alive,
         expects_continue: request.expects_continue,
         is_head: request.method == "HEAD",
+        is_preface: false,
     });
-    read.unwrap_or_else(|refusal| Request::refused(&refusal))
+    read.unwrap_or_else(|refusal| Request { is_preface: head == PREFACE_HEAD, ..Request::refused(&refusal) })
 }
 
 /// Makes a call of a request's head.
@@ -68,66 +51,16 @@ fn understand(
     bound: Option<&Door>,
 ) -> Result<Asked, Error> {
     let (authority, path) = target(request)?;
-    let count = request.fields.len();
-    let mut said = Said::default();
-    let mut headers = Headers::with_capacity(bytes + ADDED_BYTES, count + ADDED_FIELDS);
-    let mut cost = path.len();
-    for field in request.fields {
-        cost += fields::cost(field);
-        if said.take(field)? && !request.connection.names(field.name) {
-            headers.push_lower(field.name.as_bytes(), field.value);
-        }
-    }
-    if cost > limits.header_bytes || count > limits.header_count {
-        let detail = format!(
-            "{count} fields of {cost} bytes; limits.header_count is {}, limits.header_bytes {}",
-            limits.header_count, limits.header_bytes
-        );
-        return Err(Error::local(ErrorCode::HeaderTooLarge, Phase::Request, detail));
-    }
-    let service = match bound {
-        Some(door) => door.service.as_str().into(),
-        None => {
-            let authority = authority.as_ref().map(Authority::host);
-            route::service_called(Names { header: said.service, authority, host: said.host })?
-        }
+    let line = Line {
+        method: request.method,
+        authority: authority.as_ref().map(Authority::host),
+        path: &path,
+        is_empty: request.framing == Framing::Length(0),
+        may_upgrade: may_upgrade(request),
+        size: (bytes, request.fields.len()),
     };
-    let version = match (bound.and_then(|door| door.version.clone()), said.version) {
-        (Some(version), _) => Some(version),
-        (None, None) => None,
-        (None, Some(text)) => Some(text.parse().map_err(|error| bad(format!("x-pillion-version: {error}")))?),
-    };
-    let deadline = match (said.timeout, said.grpc_timeout) {
-        (None, None) => None,
-        (ours, grpc) => route::deadline_of(ours, grpc, Instant::now())?,
-    };
-    let trace = said.trace.and_then(parse_traceparent);
-    if said.has_trace_state && trace.is_none() {
-        // W3C Trace Context, 3.2 and 3.3: an invalid one is to be ignored, and what goes with it.
-        headers.remove(b"tracestate");
-    }
-    // The app called sees the name that its caller used, not the address of the caller's sidecar.
-    headers.push(b"host", service.as_bytes());
-    if !said.has_request_id {
-        headers.push(b"x-request-id", hex(fastrand::u64(..), &mut [0; 16]));
-    }
-    if request.framing == Framing::Length(0) {
-        // Some apps ask for it where the caller said it.
-        headers.push(b"content-length", b"0");
-    }
-    let upgrade = said.upgrade.filter(|_| may_upgrade(request));
-    if let Some(protocol) = upgrade {
-        headers.push(b"upgrade", protocol);
-    }
-    let head = RequestHead {
-        trace: Some(trace.unwrap_or_else(new_trace)),
-        service: Bytes::copy_from_slice(service.as_bytes()),
-        method: method(request.method),
-        path: Bytes::copy_from_slice(path.as_bytes()),
-        headers,
-        ..RequestHead::default()
-    };
-    Ok(Asked { head, version, deadline, upgrade: upgrade.is_some() })
+    let fields = request.fields.iter().map(|field| (*field, false));
+    asked::read(&line, fields, |name| request.connection.names(name), limits, bound)
 }
 
 /// A request that may hand its connection over: its Upgrade is meant for this hop, and nothing of HTTP comes behind it.
@@ -155,6 +88,7 @@ impl Request {
             keep_alive: false,
             expects_continue: false,
             is_head: false,
+            is_preface: false,
         }
     }
 }
@@ -174,155 +108,4 @@ fn target<'a>(request: &http1::RequestHead<'a>) -> Result<(Option<Authority>, Co
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Ok((Some(authority.clone()), Cow::Owned(path.to_owned())))
-}
-
-/// What the fields say to this sidecar.
-#[derive(Default)]
-struct Said<'a> {
-    host: Option<&'a str>,
-    service: Option<&'a str>,
-    version: Option<&'a str>,
-    timeout: Option<&'a [u8]>,
-    grpc_timeout: Option<&'a [u8]>,
-    trace: Option<&'a [u8]>,
-    upgrade: Option<&'a [u8]>,
-    has_upgrade: bool,
-    has_trace_state: bool,
-    has_request_id: bool,
-}
-
-impl<'a> Said<'a> {
-    /// Looks at a field. Says whether it goes on as it is.
-    fn take(&mut self, field: &Field<'a>) -> Result<bool, Error> {
-        let name = field.name.as_bytes();
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        match name.len() {
-            4 if is(b"host") => only(&mut self.host, field)?,
-            7 if is(b"upgrade") => {
-                // Twice is a list.
-                let first = !std::mem::replace(&mut self.has_upgrade, true);
-                self.upgrade = fields::upgrade(field.value).filter(|_| first);
-            }
-            10 if is(b"tracestate") => {
-                self.has_trace_state = true;
-                return Ok(true);
-            }
-            // It travels in the head, as do the timeouts.
-            11 if is(b"traceparent") => self.trace = self.trace.or(Some(field.value)),
-            12 if is(b"grpc-timeout") => self.grpc_timeout = self.grpc_timeout.or(Some(field.value)),
-            12 if is(b"x-request-id") => {
-                self.has_request_id = true;
-                return Ok(true);
-            }
-            // Framing is each hop's own.
-            14 if is(b"content-length") => {}
-            17 if is(b"x-pillion-service") => only(&mut self.service, field)?,
-            17 if is(b"x-pillion-version") => only(&mut self.version, field)?,
-            17 if is(b"x-pillion-timeout") => self.timeout = self.timeout.or(Some(field.value)),
-            _ => return Ok(fields::kind(name) == Kind::EndToEnd),
-        }
-        Ok(false)
-    }
-}
-
-/// The only value of a field; two of them are an attempt to mean two things at once.
-fn only<'a>(place: &mut Option<&'a str>, field: &Field<'a>) -> Result<(), Error> {
-    let name = field.name;
-    let value = std::str::from_utf8(field.value).map_err(|_| bad(format!("{name} is not plain text")))?;
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(bad(format!("{name} stands more than once"))),
-    }
-}
-
-/// The method, without a copy where it is one of the usual ones.
-fn method(name: &str) -> Bytes {
-    const USUAL: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"];
-    match USUAL.into_iter().find(|usual| *usual == name) {
-        Some(usual) => Bytes::from_static(usual.as_bytes()),
-        None => Bytes::copy_from_slice(name.as_bytes()),
-    }
-}
-
-fn new_trace() -> TraceContext {
-    TraceContext {
-        trace_id: (fastrand::u128(..) | 1).to_be_bytes(),
-        span_id: (fastrand::u64(..) | 1).to_be_bytes(),
-        flags: 0,
-    }
-}
-
-/// Version 00: `00-{32 hex}-{16 hex}-{2 hex}`, neither id all zeros.
-fn parse_traceparent(value: &[u8]) -> Option<TraceContext> {
-    let text = std::str::from_utf8(value).ok()?;
-    if text.len() != 55
-        || !text.starts_with("00-")
-        || text.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'+')
-    {
-        return None;
-    }
-    let mut parts = text.split('-').skip(1);
-    let (trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?);
-    if (trace.len(), span.len(), flags.len()) != (32, 16, 2) {
-        return None;
-    }
-    let trace = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
-    let span = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
-    let flags = u8::from_str_radix(flags, 16).ok()?;
-    Some(TraceContext { trace_id: trace.to_be_bytes(), span_id: span.to_be_bytes(), flags })
-}
-
-fn hex(number: u64, into: &mut [u8; 16]) -> &[u8] {
-    for (index, digit) in into.iter_mut().enumerate() {
-        let nibble = (number >> (60 - 4 * index)) & 0xf;
-        *digit = b"0123456789abcdef"[nibble as usize];
-    }
-    into
-}
-
-fn bad(detail: impl Into<String>) -> Error {
-    Error::local(ErrorCode::BadRequest, Phase::Request, detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn traceparent() {
-        let good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let context = parse_traceparent(good).unwrap();
-        assert_eq!(context.trace_id[..2], [0x0a, 0xf7]);
-        assert_eq!(context.span_id[..2], [0xb7, 0xad]);
-        assert_eq!(context.flags, 1);
-        for bad in [
-            "",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319-cb7ad6b7169203331-01-",
-            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ] {
-            assert_eq!(parse_traceparent(bad.as_bytes()), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn hex_digits() {
-        assert_eq!(hex(0x0123_4567_89ab_cdef, &mut [0; 16]), b"0123456789abcdef");
-    }
-
-    #[test]
-    fn a_name_given_twice_is_refused() {
-        let field = |value| Field { name: "X-Pillion-Service", value };
-        let said = |fields: &[Field<'static>]| {
-            let mut said = Said::default();
-            fields.iter().try_for_each(|field| said.take(field).map(|_| ()))?;
-            Ok::<_, Error>(said)
-        };
-        assert_eq!(said(&[field(b"a")]).unwrap().service, Some("a"));
-        assert_eq!(said(&[field(b"a"), field(b"a")]).err().map(|error| error.code()), Some(ErrorCode::BadRequest));
-        assert_eq!(said(&[field(b"\xff")]).err().map(|error| error.code()), Some(ErrorCode::BadRequest));
-    }
 }

@@ -1,0 +1,68 @@
+//! HTTP/2 at the two edges that face an app, on the crate `h2`: what the door for its calls and the dial to it share.
+
+mod io;
+mod receive;
+mod sending;
+
+pub use io::Io;
+pub use receive::gather;
+pub use sending::{Sending, send_whole};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use wire::Headers;
+
+use super::fields::{self, Kind};
+
+/// What a connection begins with (RFC 9113, 3.4). To HTTP/1.1 it is a request that nobody sends otherwise.
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// That request's head.
+pub const PREFACE_HEAD: &[u8] = PREFACE.split_at(18).0;
+
+/// Body bytes that may be on their way on one stream, each direction for itself: what a stream that nobody reads can hold here.
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The longest frame taken.
+pub const FRAME_BYTES: u32 = 64 * 1024;
+/// Bytes of a streamed body that are handed to the connection ahead of its socket.
+pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// RFC 9113, 10.5.1: what a field counts for beside its text.
+const FIELD_OVERHEAD_BYTES: usize = 32;
+
+/// What all streams of a connection together may have on their way: far more than one stream may, so that one that nobody
+/// reads stops itself alone.
+pub fn connection_window(memory: usize) -> u32 {
+    // The largest window that there is (RFC 9113, 6.9.1).
+    u32::try_from(memory).unwrap_or(u32::MAX).clamp(STREAM_WINDOW_BYTES, (1 << 31) - 1)
+}
+
+/// How large a list of fields may be before it is not read to its end: beyond the limit on it, so that one which exceeds that is
+/// told by how much.
+pub fn header_list_bytes(bytes: usize, count: usize) -> u32 {
+    u32::try_from(bytes * 2 + count * FIELD_OVERHEAD_BYTES + 16 * 1024).unwrap_or(u32::MAX)
+}
+
+/// The fields of a head or of trailers, for HTTP/2. Those of one hop are left out: they came from a peer's sidecar, which should
+/// not have sent them. An error names what is no field.
+pub fn to_map(headers: &Headers, goes: impl Fn(&[u8]) -> bool) -> Result<HeaderMap, &'static str> {
+    let mut map = HeaderMap::with_capacity(headers.len() + 1);
+    for field in headers.iter() {
+        if !goes(field.name) || fields::kind(field.name) == Kind::HopByHop {
+            continue;
+        }
+        let name = HeaderName::from_lowercase(field.name).map_err(|_| "a field's name")?;
+        let mut value = HeaderValue::from_bytes(field.value).map_err(|_| "a field's value")?;
+        value.set_sensitive(field.sensitive);
+        map.try_append(name, value).map_err(|_| "the number of its fields")?;
+    }
+    Ok(map)
+}
+
+/// Trailer fields that go on.
+pub fn of_trailers(map: &HeaderMap) -> Headers {
+    let mut headers = Headers::with_capacity(0, map.len());
+    for (name, value) in map {
+        if fields::is_trailer(name.as_str().as_bytes()) {
+            headers.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    headers
+}
