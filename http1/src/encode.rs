@@ -64,6 +64,9 @@ pub fn end_of_head(out: &mut Vec<u8>, framing: Framing) {
 /// What asks a caller that waits for its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// What agrees to go on in HTTP/2 (RFC 7540, 3.2).
+pub const SWITCH_TO_H2C: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
+
 /// Frames a body on its way out.
 #[derive(Debug, Clone)]
 pub struct Outgoing {

@@ -23,7 +23,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -167,14 +167,19 @@ async fn serve(listener: std::net::TcpListener, state: Arc<State>, mut stopped: 
             state.connections.fetch_add(1, Ordering::SeqCst);
             state.open.fetch_add(1, Ordering::SeqCst);
             let calls = Arc::clone(&state);
-            let _ = hyper::server::conn::http1::Builder::new()
-                .max_buf_size(1024 * 1024)
-                .max_headers(1024)
+            let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            server.http1().max_buf_size(1024 * 1024).max_headers(1024);
+            server.http2().max_header_list_size(1024 * 1024);
+            let _ = server
                 .serve_connection(
                     TokioIo::new(stream),
                     service_fn(move |request| {
                         let state = Arc::clone(&calls);
-                        async move { Ok::<_, Infallible>(answer(request, state).await) }
+                        async move {
+                            let is_head = request.method() == hyper::Method::HEAD;
+                            let answer = answer(request, state).await;
+                            Ok::<_, Infallible>(if is_head { without_body(answer) } else { answer })
+                        }
                     }),
                 )
                 .await;
@@ -184,6 +189,15 @@ async fn serve(listener: std::net::TcpListener, state: Arc<State>, mut stopped: 
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// In HTTP/2, hyper leaves this to its user.
+fn without_body(answer: Response<Body>) -> Response<Body> {
+    let (mut head, body) = answer.into_parts();
+    if let Some(length) = hyper::body::Body::size_hint(&body).exact() {
+        head.headers.entry("content-length").or_insert(length.into());
+    }
+    Response::from_parts(head, full(Bytes::new()))
+}
 
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Body> {
     state.requests.fetch_add(1, Ordering::SeqCst);

@@ -8,6 +8,8 @@ pub mod app;
 pub mod binaries;
 pub mod databases;
 pub mod etcd;
+pub mod frames;
+pub mod grpc;
 pub mod http;
 pub mod identity;
 pub mod load;

@@ -25,6 +25,7 @@ struct Shared {
     failed: AtomicU64,
     failures: Mutex<Vec<String>>,
     answers: Mutex<Vec<(Instant, String)>>,
+    took: Mutex<Vec<Duration>>,
 }
 
 /// What a load came to.
@@ -36,6 +37,8 @@ pub struct Report {
     pub failures: Vec<String>,
     /// When which instance answered.
     pub answers: Vec<(Instant, String)>,
+    /// How long each call took, the shortest first.
+    pub took: Vec<Duration>,
 }
 
 impl Report {
@@ -50,6 +53,12 @@ impl Report {
     #[must_use]
     pub fn counts(&self, since: Instant, names: &[&str]) -> Vec<usize> {
         count(&self.answers, since, names)
+    }
+
+    /// What 99 of 100 calls took at most.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        self.took.get(self.took.len() * 99 / 100).copied().unwrap_or_default()
     }
 }
 
@@ -74,6 +83,7 @@ impl Load {
             failed: AtomicU64::new(0),
             failures: Mutex::new(Vec::new()),
             answers: Mutex::new(Vec::new()),
+            took: Mutex::new(Vec::new()),
         });
         let request = Arc::new(request);
         let check = Arc::new(check);
@@ -143,7 +153,10 @@ impl Load {
     #[must_use]
     pub fn stop(mut self) -> Report {
         self.halt();
+        let mut took = std::mem::take(&mut *self.shared.took.lock().expect("no panic inside"));
+        took.sort_unstable();
         Report {
+            took,
             calls: self.calls(),
             failed: self.failed(),
             failures: std::mem::take(&mut self.shared.failures.lock().expect("no panic inside")),
@@ -175,10 +188,12 @@ impl Shared {
         request: &(impl Fn(usize, u64) -> Request + ?Sized),
         check: &(impl Fn(usize, u64, &Response) -> Result<(), String> + ?Sized),
     ) {
+        let began = Instant::now();
         let outcome = attempt(door, conn, &request(caller, number)).and_then(|answer| {
             check(caller, number, &answer)?;
             Ok(answer)
         });
+        self.took.lock().expect("no panic inside").push(began.elapsed());
         self.calls.fetch_add(1, Ordering::SeqCst);
         match outcome {
             Ok(answer) => {

@@ -53,6 +53,13 @@ impl Builder {
         self
     }
 
+    /// The app behind it, which speaks HTTP/2.
+    #[must_use]
+    pub fn h2c_app(mut self, app: SocketAddr) -> Builder {
+        self.app = Some(format!("h2c://{app}"));
+        self
+    }
+
     /// The app behind it, which speaks raw TCP.
     #[must_use]
     pub fn tcp_app(mut self, app: SocketAddr) -> Builder {

@@ -12,7 +12,7 @@ pub mod limits;
 mod transmit;
 mod types;
 
-pub use connection::{Audit, Connection};
+pub use connection::{Audit, Connection, Flood};
 pub use head::{Kind, RequestHead, ResponseHead, TraceContext};
 pub use headers::{FieldRange, Header, Headers, is_sensitive};
 pub use transmit::{Pieces, Transmit};

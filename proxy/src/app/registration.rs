@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::{AppAddress, Config};
 use crate::metrics::Metrics;
-use crate::upstream::app_pool::AppPool;
+use crate::upstream::health;
 
 /// How often the app is asked whether it is up, before it is registered.
 const ASK_APP: Duration = Duration::from_millis(50);
@@ -35,11 +35,11 @@ impl Registration {
     pub(super) async fn run(self, app: AppAddress) {
         let mut reminder = Reminder::default();
         // A record that leads to a closed port helps nobody.
-        while !AppPool::probe(&app, REMIND).await {
+        while !health::is_ready(&app, REMIND).await {
             if self.is_draining() {
                 return;
             }
-            reminder.say(|| tracing::info!(%app, "waiting for the app to accept connections, to register it"));
+            reminder.say(|| tracing::info!(%app, "waiting for the app to accept connections, or to say that it serves (grpc.health.v1), to register it"));
             tokio::time::sleep(ASK_APP).await;
         }
         let mut reminder = Reminder::default();

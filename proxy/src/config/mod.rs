@@ -376,14 +376,17 @@ impl FromStr for AppAddress {
     }
 }
 
+impl AppAddress {
+    /// Host and port as a URI has them.
+    pub fn authority(&self) -> String {
+        let AppAddress { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
 impl fmt::Display for AppAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AppAddress { protocol, host, port } = self;
-        if host.contains(':') {
-            write!(f, "{protocol}://[{host}]:{port}")
-        } else {
-            write!(f, "{protocol}://{host}:{port}")
-        }
+        write!(f, "{}://{}", self.protocol, self.authority())
     }
 }
 

@@ -21,7 +21,7 @@ const EMPTY_IDLE: Duration = Duration::from_secs(60);
 /// Look-ups of services under way at once.
 const PENDING_SERVICES: usize = 64;
 /// Waiters for one look-up.
-const WAITERS: usize = 1024;
+const WAITERS: usize = 16 * 1024;
 /// Housekeeping: idle services, suspects, deadlines of asks.
 pub(super) const TICK: Duration = Duration::from_millis(250);
 /// A burst of changes is saved once.

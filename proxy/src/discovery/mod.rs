@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use registry::{EndpointKey, ServiceName};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Asks that may wait for the control thread.
+/// Asks that the control thread has before it; more wait for a place.
 const ASKS: usize = 256;
 /// Failed probes that may wait for the control thread; more are dropped: the next call tells the same.
 const PROBES: usize = 256;
@@ -86,12 +86,13 @@ impl View {
     /// Waits until the snapshot says something about `service`. Bounded here too: the control thread may be held up.
     pub async fn ask(&self, service: ServiceName) -> Result<(), Refused> {
         let (answer, answered) = oneshot::channel();
-        self.asks.try_send(Ask { service, answer }).map_err(|_| Refused::Busy)?;
-        match tokio::time::timeout(self.ask_bound, answered).await {
-            Ok(Ok(answer)) => answer,
-            // Nobody is there to answer, or not in time.
-            Ok(Err(_)) | Err(_) => Err(Refused::NoAnswer),
-        }
+        let asking = async {
+            // A first call may come a thousandfold at once.
+            self.asks.send(Ask { service, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        // Nobody is there to answer, or not in time.
+        tokio::time::timeout(self.ask_bound, asking).await.ok().flatten().unwrap_or(Err(Refused::NoAnswer))
     }
 
     /// A suspect endpoint could not be reached.

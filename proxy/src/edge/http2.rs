@@ -4,10 +4,11 @@ mod io;
 mod receive;
 mod sending;
 
-pub use io::Io;
+pub use io::{Io, Opening};
 pub use receive::gather;
 pub use sending::{Sending, send_whole};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use wire::Headers;
 
@@ -40,6 +41,40 @@ pub fn header_list_bytes(bytes: usize, count: usize) -> u32 {
     u32::try_from(bytes * 2 + count * FIELD_OVERHEAD_BYTES + 16 * 1024).unwrap_or(u32::MAX)
 }
 
+/// A request without a body as the frame that it is on stream 1: each field a literal that no table learns (RFC 7541, 6.2.2). `None`: it
+/// is too long for one frame.
+pub fn headers_frame<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<Bytes> {
+    const KIND_AND_FLAGS: [u8; 2] = [0x1, 0x4 | 0x1];
+    let mut frame = vec![0; 9];
+    for (name, value) in fields {
+        frame.push(0);
+        put_text(&mut frame, &name.to_ascii_lowercase().into_bytes());
+        put_text(&mut frame, value);
+    }
+    let length = u32::try_from(frame.len() - 9).ok().filter(|length| *length <= FRAME_BYTES)?;
+    frame[..3].copy_from_slice(&length.to_be_bytes()[1..]);
+    frame[3..5].copy_from_slice(&KIND_AND_FLAGS);
+    frame[8] = 1;
+    Some(frame.into())
+}
+
+/// A string literal without Huffman coding (RFC 7541, 5.2), its length in a prefix of seven bits (5.1).
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    const MOST: usize = 0x7f;
+    match text.len().checked_sub(MOST) {
+        None => out.push(text.len() as u8),
+        Some(mut rest) => {
+            out.push(MOST as u8);
+            while rest >= 0x80 {
+                out.push((rest % 0x80) as u8 | 0x80);
+                rest /= 0x80;
+            }
+            out.push(rest as u8);
+        }
+    }
+    out.extend_from_slice(text);
+}
+
 /// The fields of a head or of trailers, for HTTP/2. Those of one hop are left out: they came from a peer's sidecar, which should
 /// not have sent them. An error names what is no field.
 pub fn to_map(headers: &Headers, goes: impl Fn(&[u8]) -> bool) -> Result<HeaderMap, &'static str> {
@@ -65,4 +100,34 @@ pub fn of_trailers(map: &HeaderMap) -> Headers {
         }
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_prefixed_integers() {
+        for (length, prefix) in [
+            (0, &[0][..]),
+            (126, &[126]),
+            (127, &[127, 0]),
+            (128, &[127, 1]),
+            (254, &[127, 127]),
+            (255, &[127, 0x80, 1]),
+            (1337, &[127, 0xba, 9]),
+        ] {
+            let mut out = Vec::new();
+            put_text(&mut out, &vec![b'x'; length]);
+            assert_eq!((&out[..prefix.len()], out.len()), (prefix, prefix.len() + length), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_a_frame_or_too_long_for_one() {
+        let frame = headers_frame([(":method", &b"GET"[..]), ("X-A", b"1")].into_iter()).unwrap();
+        assert_eq!(&frame[..], b"\0\0\x14\x01\x05\0\0\0\x01\0\x07:method\x03GET\0\x03x-a\x011");
+        let long = vec![b'x'; FRAME_BYTES as usize];
+        assert_eq!(headers_frame([("x-a", &long[..])].into_iter()), None);
+    }
 }

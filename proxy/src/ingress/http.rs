@@ -5,6 +5,7 @@ mod request;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io::IoSlice;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::call::{Body, Reply};
 use crate::config::{Config, Door};
 use crate::dispatch::{self, Dispatcher};
-use crate::edge::http2::PREFACE_HEAD;
+use crate::edge::http2::Opening;
 use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket};
 use crate::error::{Error, ErrorCode, Phase};
 use crate::ingress::asked::Asked;
@@ -71,17 +72,30 @@ impl HttpDoor {
         watched.spawn(async move {
             let mut is_first = true;
             // How a caller's connection ends is the caller's business; calls that it cut are recorded as cancelled.
-            while let Some(request) = self.next_request(&caller).await {
-                if request.is_preface && is_first {
-                    return Box::pin(Rc::clone(&self.http2).serve(caller, PREFACE_HEAD)).await;
+            while let Some(mut request) = self.next_request(&caller).await {
+                if std::mem::replace(&mut is_first, false)
+                    && let Some(opening) = request.http2.take()
+                {
+                    return Box::pin(self.go_on_in_http2(caller, opening)).await;
                 }
-                is_first = false;
                 // On the heap: a connection that is idle for long, one of thousands, holds no room for a call.
                 if !Box::pin(self.exchanges(&caller, request)).await {
                     return;
                 }
             }
         });
+    }
+
+    /// Hands the connection over to the other door.
+    async fn go_on_in_http2(&self, caller: Caller, opening: Opening) {
+        if let Opening::Upgrade(_) = opening {
+            // Nothing else has been written: it has room for a line.
+            let agreed = [IoSlice::new(http1::encode::SWITCH_TO_H2C)];
+            if poll_fn(|cx| caller.socket.poll_write(cx, &agreed)).await.is_err() {
+                return;
+            }
+        }
+        Rc::clone(&self.http2).serve(caller, opening).await;
     }
 
     /// The next request's head; `None`: the caller sends no more.

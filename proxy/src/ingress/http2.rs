@@ -4,22 +4,26 @@ mod answer;
 mod grpc;
 mod request;
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
+use wire::Flood;
+use wire::limits::QUICK_CANCEL;
 
 use crate::call::{Body, Reply};
 use crate::config::Config;
 use crate::dispatch::{self, Dispatcher};
-use crate::edge::http2::{self, Io, Sending};
+use crate::edge::http2::{self, Io, Opening, Sending};
 use crate::edge::{Side, Unsent, Watch};
 use crate::error::Error;
 use crate::ingress::asked::Asked;
@@ -50,11 +54,29 @@ pub struct Http2Door {
     pub crew: Rc<Crew<Stream>>,
 }
 
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    caller: Caller,
+    /// What it may open and throw away (rapid reset, CVE-2023-44487): as much as a peer's sidecar.
+    flood: RefCell<Flood>,
+    flooded: Cell<bool>,
+}
+
+impl Connection {
+    /// A call was given up by its caller.
+    fn given_up(&self, record: &Record) {
+        if record.elapsed() < QUICK_CANCEL && !self.flood.borrow_mut().spend(Instant::now()) {
+            self.flooded.set(true);
+        }
+    }
+}
+
 /// One stream, to be carried.
 #[derive(Debug)]
 pub struct Stream {
     door: Rc<Http2Door>,
-    caller: Rc<Caller>,
+    connection: Rc<Connection>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     busy: Busy,
@@ -62,18 +84,18 @@ pub struct Stream {
 
 impl Job for Stream {
     async fn run(self) {
-        let Stream { door, caller, request, respond, busy: _busy } = self;
-        door.exchange(&caller, request, respond).await;
+        let Stream { door, connection, request, respond, busy: _busy } = self;
+        door.exchange(&connection, request, respond).await;
     }
 }
 
 impl Http2Door {
-    /// Serves a connection, of which `first` has been read already.
-    pub async fn serve(self: Rc<Self>, caller: Caller, first: &'static [u8]) {
+    /// Serves a connection.
+    pub async fn serve(self: Rc<Self>, caller: Caller, opening: Opening) {
         let limits = &self.config.limits;
         let watched = Rc::clone(&caller.watched);
         let told = move |between: bool| if between { watched.rests() } else { watched.bytes_arrived() };
-        let io = Io::new(Rc::clone(&caller.socket), first, told);
+        let io = Io::new(Rc::clone(&caller.socket), opening, told);
         let handshake = h2::server::Builder::new()
             .initial_window_size(http2::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(http2::connection_window(limits.channel_memory))
@@ -82,38 +104,47 @@ impl Http2Door {
             .max_concurrent_streams(u32::try_from(limits.calls).unwrap_or(u32::MAX))
             .max_header_list_size(http2::header_list_bytes(limits.header_bytes, limits.header_count))
             .handshake(io);
-        let mut connection = match handshake.await {
-            Ok(connection) => connection,
+        let mut streams = match handshake.await {
+            Ok(streams) => streams,
             Err(error) => return tracing::debug!(%error, "a caller's HTTP/2 did not begin"),
         };
-        let caller = Rc::new(caller);
-        while let Some(accepted) = connection.accept().await {
+        let flood = RefCell::new(Flood::new(0, Instant::now()));
+        let connection = Rc::new(Connection { caller, flood, flooded: Cell::new(false) });
+        while let Some(accepted) = streams.accept().await {
             match accepted {
+                // It ends with the next turn; what it still carries is cut.
+                Ok(_) if connection.flooded.get() => streams.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
                 Ok((request, respond)) => self.crew.run(Stream {
                     door: Rc::clone(&self),
-                    busy: caller.watched.busy(),
-                    caller: Rc::clone(&caller),
+                    busy: connection.caller.watched.busy(),
+                    connection: Rc::clone(&connection),
                     request,
                     respond,
                 }),
                 // How a caller's connection ends is the caller's business; calls that it cut are recorded as cancelled.
-                Err(error) => return tracing::debug!(%error, "a caller's HTTP/2 connection ended"),
+                Err(error) => {
+                    tracing::debug!(%error, "a caller's HTTP/2 connection ended");
+                    break;
+                }
             }
         }
+        drop(streams);
+        // It may have been told why.
+        connection.caller.socket.linger().await;
     }
 
     /// One request and its answer.
-    async fn exchange(&self, caller: &Caller, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    async fn exchange(&self, connection: &Connection, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
         let counted = Counted::new(&self.calls);
         let (head, body) = request.into_parts();
         let form = Form { is_head: head.method == http::Method::HEAD, grpc: request::is_grpc(&head) };
-        let result = match request::read(&head, &self.config.limits, caller.bound.as_deref()) {
+        let result = match request::read(&head, &self.config.limits, connection.caller.bound.as_deref()) {
             Ok(asked) => {
                 match self.call(&mut respond, asked, body, request::announced(&head.headers), &mut record).await {
                     Some(result) => result,
                     // The caller gave it up, and the call with it.
-                    None => return,
+                    None => return connection.given_up(&record),
                 }
             }
             Err(error) => Err(error),
@@ -133,6 +164,7 @@ impl Http2Door {
                 answer::render_error(&error, form)
             }
         };
+        connection.flood.borrow_mut().earn();
         let mut kept = Kept::new(record, form.grpc, counted);
         let is_all = matches!(&body, Body::Whole(bytes) if bytes.is_empty());
         // Either fails when the caller gave it up meanwhile: the record stays "cancelled".

@@ -37,8 +37,7 @@ impl App {
         let share = config.limits.app_connections.div_ceil(config.workers);
         let limits = HeaderLimits::of(&config.limits);
         let sockets = Rc::new(AppPool::new(address, config, share, scratch, waiting, metrics));
-        let (memory, idle) = (config.limits.channel_memory, config.timeouts.app_idle);
-        App { http2: Http2Pool::new(Rc::clone(&sockets), limits, memory, idle), sockets, limits }
+        App { http2: Http2Pool::new(Rc::clone(&sockets), config), sockets, limits }
     }
 
     /// Looks after idle connections, for ever.

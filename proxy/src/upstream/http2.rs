@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Ping, Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
@@ -20,8 +20,9 @@ use wire::limits::INLINE_BODY_BYTES;
 use wire::{Headers, RequestHead, ResponseHead};
 
 use crate::call::{Body, BodyStream, Part, Reply};
+use crate::config::Config;
 use crate::edge::fields::{self, Kind};
-use crate::edge::http2::{self, Io, Sending};
+use crate::edge::http2::{self, Io, Opening, Sending};
 use crate::edge::{Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::upstream::app_pool::AppPool;
@@ -39,6 +40,7 @@ pub struct Http2Pool {
     limits: HeaderLimits,
     /// Body bytes that one connection may hold.
     memory: usize,
+    connect_timeout: Duration,
     idle_timeout: Duration,
     connections: RefCell<Vec<Rc<Connection>>>,
     /// One connects at a time: the others may find room on what comes of it.
@@ -56,12 +58,13 @@ struct Connection {
 
 impl Http2Pool {
     /// Without connections yet; `sockets` makes them.
-    pub fn new(sockets: Rc<AppPool>, limits: HeaderLimits, memory: usize, idle_timeout: Duration) -> Rc<Http2Pool> {
+    pub fn new(sockets: Rc<AppPool>, config: &Config) -> Rc<Http2Pool> {
         Rc::new(Http2Pool {
             sockets,
-            limits,
-            memory,
-            idle_timeout,
+            limits: HeaderLimits::of(&config.limits),
+            memory: config.limits.channel_memory,
+            connect_timeout: config.timeouts.app_connect,
+            idle_timeout: config.timeouts.app_idle,
             connections: RefCell::default(),
             connecting: Semaphore::new(1),
         })
@@ -130,7 +133,7 @@ impl Http2Pool {
 
     async fn connect(self: &Rc<Self>) -> Result<Rc<Connection>, Error> {
         let socket = self.sockets.fresh().await.map_err(|error| error.explain(&self.sockets))?;
-        let io = Io::new(Rc::clone(&socket.socket), &[], |_| {});
+        let io = Io::new(Rc::clone(&socket.socket), Opening::Whole, |_| {});
         let handshake = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(http2::STREAM_WINDOW_BYTES)
@@ -139,7 +142,24 @@ impl Http2Pool {
             .max_send_buffer_size(http2::SEND_BUFFER_BYTES)
             .max_header_list_size(http2::header_list_bytes(self.limits.bytes, self.limits.count))
             .handshake(io);
-        let (sender, driver) = handshake.await.map_err(|error| self.explain(&error, Executed::No))?;
+        let (sender, mut driver) = handshake.await.map_err(|error| self.explain(&error, Executed::No))?;
+        // An answer comes behind the app's settings: from then on it is known how many calls it takes, and that it speaks HTTP/2 at all.
+        let mut pings = driver.ping_pong();
+        let answered = async {
+            match &mut pings {
+                Some(pings) => pings.ping(Ping::opaque()).await.map(|_| ()),
+                // It is asked for once.
+                None => Ok(()),
+            }
+        };
+        let begun = tokio::time::timeout(self.connect_timeout, async {
+            tokio::select! {
+                biased;
+                answered = answered => answered,
+                ended = &mut driver => ended.and(Err(Reason::CONNECT_ERROR.into())),
+            }
+        });
+        begun.await.unwrap_or_else(|_| Err(Reason::SETTINGS_TIMEOUT.into())).map_err(|error| self.not_begun(&error))?;
         let connection = Rc::new(Connection { sender, calls: Cell::new(0), idle_since: Cell::new(Instant::now()) });
         self.connections.borrow_mut().push(Rc::clone(&connection));
         let (pool, known) = (Rc::clone(self), Rc::downgrade(&connection));
@@ -213,6 +233,20 @@ impl Http2Pool {
             }
         }
         Ok(headers)
+    }
+
+    fn not_begun(&self, error: &h2::Error) -> Error {
+        let detail = match error.reason() {
+            Some(Reason::SETTINGS_TIMEOUT) => {
+                format!(
+                    "{}: no HTTP/2 within {:?} (timeouts.app_connect)",
+                    self.sockets.address(),
+                    self.connect_timeout
+                )
+            }
+            _ => format!("{}: it accepts and does not speak HTTP/2: {error}", self.sockets.address()),
+        };
+        Error::new(ErrorCode::AppNotConnected, Origin::Remote, Phase::Connect, Executed::No, detail)
     }
 
     fn explain(&self, error: &h2::Error, executed: Executed) -> Error {

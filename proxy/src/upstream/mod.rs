@@ -4,6 +4,7 @@ pub mod app;
 pub mod app_pool;
 pub mod channel;
 pub mod connect;
+pub mod health;
 pub mod http;
 pub mod http2;
 pub mod limits;

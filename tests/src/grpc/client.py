@@ -218,5 +218,5 @@ for scenario in SCENARIOS:
         scenario()
         print(f"{scenario.__name__:28} ok")
     except Exception:
-        print(f"{scenario.__name__:28} {traceback.format_exc()}")
+        print(f"{scenario.__name__:28} {traceback.format_exc()[-600:]!r}")
     sys.stdout.flush()

@@ -58,7 +58,8 @@ def duplex(requests, context):
 
 def inspect(request, context):
     """What the app sees of a call: its metadata, the peer's name for it, and the time that is left."""
-    seen = "\n".join(f"{key}: {value}" for key, value in context.invocation_metadata())
+    shown = lambda value: value if isinstance(value, str) else "the same" if value == bytes(range(256)) else value.hex()
+    seen = "\n".join(f"{key}: {shown(value)}" for key, value in context.invocation_metadata())
     left = context.time_remaining()
     seen += f"\ntime-remaining: {left if left is not None and left < 1e6 else None}"
     return messages.SimpleResponse(payload=messages.Payload(body=seen.encode()))

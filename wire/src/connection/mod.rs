@@ -29,7 +29,7 @@ pub use audit::Audit;
 use budget::SendBudget;
 use bulk::Bulk;
 use events::Events;
-use flood::Flood;
+pub use flood::Flood;
 use hello::Peer;
 use inbound::Inbound;
 use liveness::Liveness;

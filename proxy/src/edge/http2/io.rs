@@ -19,11 +19,25 @@ const PUSH_PROMISE: u8 = 0x5;
 const CONTINUATION: u8 = 0x9;
 const END_HEADERS: u8 = 0x4;
 
+/// How a connection begins.
+#[derive(Debug)]
+pub enum Opening {
+    /// Nothing of it has been read.
+    Whole,
+    /// This has.
+    Read(&'static [u8]),
+    /// It comes out of HTTP/1.1 by an upgrade: this is the request that asked for it, as the frame that it would have been. It is
+    /// stream 1, half closed (RFC 7540, 3.2).
+    Upgrade(Bytes),
+}
+
 /// A connection. Tells whether its peer has stopped in the middle of something, each time bytes came.
 pub struct Io<T> {
     socket: Rc<Socket>,
     /// Read from the connection before, or in place of it.
     first: Bytes,
+    /// What is to be read behind the peer's first frame, as if it had come there.
+    insert: Bytes,
     frames: Frames,
     told: T,
 }
@@ -36,8 +50,28 @@ impl<T> fmt::Debug for Io<T> {
 
 impl<T: FnMut(bool)> Io<T> {
     /// A connection of which `first` has been read already. `told` learns whether what came ends between two messages.
-    pub fn new(socket: Rc<Socket>, first: &'static [u8], told: T) -> Io<T> {
-        Io { socket, first: Bytes::from_static(first), frames: Frames::default(), told }
+    pub fn new(socket: Rc<Socket>, opening: Opening, told: T) -> Io<T> {
+        let (first, insert) = match opening {
+            Opening::Whole => (Bytes::new(), Bytes::new()),
+            Opening::Read(first) => (Bytes::from_static(first), Bytes::new()),
+            Opening::Upgrade(request) => (Bytes::new(), request),
+        };
+        Io { socket, first, insert, frames: Frames::default(), told }
+    }
+
+    /// Before the request that is to be inserted: no further than to the end of the frame that it stands behind.
+    fn poll_up_to_insert(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.frames.begun > 0 && self.frames.is_between() {
+            let count = self.insert.len().min(into.remaining());
+            into.put_slice(&self.insert.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        let mut room = [0; 64];
+        let count = self.frames.missing().min(into.remaining()).min(room.len());
+        let mut part = ReadBuf::new(&mut room[..count]);
+        ready!(self.socket.poll_bytes(cx, &mut part))?;
+        into.put_slice(part.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -45,7 +79,9 @@ impl<T: FnMut(bool) + Unpin> AsyncRead for Io<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = into.filled().len();
-        if this.first.is_empty() {
+        if !this.insert.is_empty() {
+            ready!(this.poll_up_to_insert(cx, into))?;
+        } else if this.first.is_empty() {
             ready!(this.socket.poll_bytes(cx, into))?;
         } else {
             let count = this.first.len().min(into.remaining());
@@ -97,11 +133,13 @@ struct Frames {
     head_bytes: usize,
     /// A list of fields has begun and goes on in the next frame.
     in_fields: bool,
+    /// Frames whose head has come.
+    begun: u64,
 }
 
 impl Default for Frames {
     fn default() -> Frames {
-        Frames { payload: PREFACE.len(), head: [0; FRAME_HEAD_BYTES], head_bytes: 0, in_fields: false }
+        Frames { payload: PREFACE.len(), head: [0; FRAME_HEAD_BYTES], head_bytes: 0, in_fields: false, begun: 0 }
     }
 }
 
@@ -125,8 +163,14 @@ impl Frames {
                     self.in_fields = flags & END_HEADERS == 0;
                 }
                 self.head_bytes = 0;
+                self.begun += 1;
             }
         }
+    }
+
+    /// What comes at least before the next thing begins.
+    fn missing(&self) -> usize {
+        if self.payload > 0 { self.payload } else { FRAME_HEAD_BYTES - self.head_bytes }
     }
 
     /// Nothing has begun that is not whole.

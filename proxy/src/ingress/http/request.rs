@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use http::Uri;
 use http::uri::Authority;
-use http1::{Framing, Refusal, Version};
+use http1::{Field, Framing, Refusal, Version};
 
 use crate::config::{Door, Limits};
-use crate::edge::http2::PREFACE_HEAD;
+use crate::edge::fields::{self, Kind};
+use crate::edge::http2::{Opening, PREFACE_HEAD, headers_frame};
 use crate::error::{Error, ErrorCode, Phase};
 use crate::ingress::asked::{self, Asked, Line, bad};
 
@@ -25,8 +26,8 @@ pub struct Request {
     pub expects_continue: bool,
     /// The answer has no body.
     pub is_head: bool,
-    /// It is none: HTTP/2 begins with it.
-    pub is_preface: bool,
+    /// The connection is to go on in HTTP/2.
+    pub http2: Option<Opening>,
 }
 
 /// Reads a request's head, of so many fields. `bound`: the door leads to one service only.
@@ -38,9 +39,12 @@ pub fn read(head: &[u8], count: usize, limits: &Limits, bound: Option<&Door>) ->
         keep_alive: request.keep_alive,
         expects_continue: request.expects_continue,
         is_head: request.method == "HEAD",
-        is_preface: false,
+        http2: upgrade_to_http2(request),
     });
-    read.unwrap_or_else(|refusal| Request { is_preface: head == PREFACE_HEAD, ..Request::refused(&refusal) })
+    read.unwrap_or_else(|refusal| {
+        let http2 = (head == PREFACE_HEAD).then_some(Opening::Read(PREFACE_HEAD));
+        Request { http2, ..Request::refused(&refusal) }
+    })
 }
 
 /// Makes a call of a request's head.
@@ -71,6 +75,41 @@ fn may_upgrade(request: &http1::RequestHead<'_>) -> bool {
         && request.connection.names("upgrade")
 }
 
+/// What a caller asks for that would rather speak HTTP/2 (RFC 7540, 3.2; RFC 9113 no longer has it, and curl still asks). It is this
+/// sidecar that will: nothing passes that it has not looked at. Like any Upgrade it may be declined, by an answer in HTTP/1.1.
+fn upgrade_to_http2(request: &http1::RequestHead<'_>) -> Option<Opening> {
+    // Few requests come further.
+    if !request.connection.names("http2-settings") {
+        return None;
+    }
+    let mut asks = false;
+    let mut settings = 0;
+    for field in request.fields {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        asks |= is("upgrade") && field.value.eq_ignore_ascii_case(b"h2c");
+        settings += usize::from(is("http2-settings"));
+    }
+    let is_plain = request.version == Version::Http11 && request.framing == Framing::None;
+    if !asks || !request.connection.names("upgrade") || !is_plain || settings != 1 || !request.target.starts_with('/') {
+        return None;
+    }
+    let host = request.fields.iter().find(|field| field.name.eq_ignore_ascii_case("host"))?;
+    let pseudo = [
+        (":method", request.method.as_bytes()),
+        (":scheme", b"http"),
+        (":authority", host.value),
+        (":path", request.target.as_bytes()),
+    ];
+    let goes = |field: &&Field<'_>| {
+        let name = field.name.as_bytes();
+        !name.eq_ignore_ascii_case(b"host")
+            && fields::kind(name) != Kind::HopByHop
+            && !request.connection.names(field.name)
+    };
+    let rest = request.fields.iter().filter(goes).map(|field| (field.name, field.value));
+    headers_frame(pseudo.into_iter().chain(rest)).map(Opening::Upgrade)
+}
+
 impl Request {
     /// What came is no request.
     pub fn refused(refusal: &Refusal) -> Request {
@@ -88,7 +127,7 @@ impl Request {
             keep_alive: false,
             expects_continue: false,
             is_head: false,
-            is_preface: false,
+            http2: None,
         }
     }
 }

@@ -1,0 +1,97 @@
+//! Whether the own app can be called yet.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
+use http::{HeaderMap, HeaderValue, Request, Uri};
+use prost::Message;
+use tokio::net::TcpStream;
+
+use crate::config::{AppAddress, AppProtocol};
+use crate::edge::fields;
+
+/// gRPC's own way to ask (grpc/doc/health-checking.md).
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+/// `HealthCheckRequest` without a service: the server as a whole. Not compressed, 0 bytes long.
+const REQUEST: &[u8] = &[0; 5];
+/// Before a message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+/// More of an answer than this is none.
+const ANSWER_BYTES: usize = 1024;
+/// `HealthCheckResponse.ServingStatus`.
+const SERVING: i32 = 1;
+/// gRPC statuses.
+const OK: &[u8] = b"0";
+const UNAVAILABLE: &[u8] = b"14";
+
+/// `grpc.health.v1.HealthCheckResponse`.
+#[derive(Clone, PartialEq, Message)]
+struct Answer {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// Whether the app accepts connections and, where it speaks HTTP/2 and has gRPC's health service, says that it serves.
+pub async fn is_ready(app: &AppAddress, timeout: Duration) -> bool {
+    tokio::time::timeout(timeout, ask(app)).await.unwrap_or(false)
+}
+
+async fn ask(app: &AppAddress) -> bool {
+    let Ok(socket) = TcpStream::connect((app.host.as_str(), app.port)).await else { return false };
+    match app.protocol {
+        AppProtocol::Http | AppProtocol::Tcp => true,
+        AppProtocol::H2c => check(app, socket).await.unwrap_or(false),
+    }
+}
+
+/// An error: it does not speak HTTP/2, or not yet.
+async fn check(app: &AppAddress, socket: TcpStream) -> Result<bool, h2::Error> {
+    let (sender, connection) = h2::client::handshake(socket).await?;
+    let asking = async {
+        let (answer, mut stream) = sender.ready().await?.send_request(request(app), false)?;
+        stream.send_data(Bytes::from_static(REQUEST), true)?;
+        let (head, mut body) = answer.await?.into_parts();
+        match head.headers.get("grpc-status") {
+            Some(status) => Ok(status.as_bytes() != UNAVAILABLE),
+            None => says_so(&head.headers, &mut body).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        said = asking => said,
+        ended = connection => ended.map(|()| false),
+    }
+}
+
+fn request(app: &AppAddress) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = http::Method::POST;
+    let uri = Uri::builder().scheme("http").authority(app.authority()).path_and_query(CHECK);
+    // An address that was parsed is an authority.
+    *request.uri_mut() = uri.build().unwrap_or_default();
+    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+    request
+}
+
+/// What the answer's message says. An app that answers something else has no health service, and is up.
+async fn says_so(head: &HeaderMap, body: &mut RecvStream) -> Result<bool, h2::Error> {
+    let is_grpc = head.get("content-type").is_some_and(|value| fields::is_grpc(value.as_bytes()));
+    let mut message = BytesMut::new();
+    while let Some(data) = body.data().await {
+        message.extend_from_slice(&data?);
+        if !is_grpc || message.len() > ANSWER_BYTES {
+            return Ok(true);
+        }
+    }
+    let trailers = body.trailers().await?.unwrap_or_default();
+    match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
+        Some(OK) => {
+            let answer = message.get(PREFIX_BYTES..).unwrap_or_default();
+            Ok(Answer::decode(answer).is_ok_and(|answer| answer.status == SERVING))
+        }
+        Some(UNAVAILABLE) => Ok(false),
+        _ => Ok(true),
+    }
+}

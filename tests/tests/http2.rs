@@ -1,0 +1,464 @@
+//! HTTP/2 at the caller's side and at the app's, each beside HTTP/1.1; apps that refuse; callers that attack.
+
+use pillion_tests::app::pattern_digest;
+use pillion_tests::frames::{
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, Frames, GOAWAY, HEADERS, NO_ERROR,
+    PING, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, literals,
+};
+use pillion_tests::ports::heavy;
+use pillion_tests::prelude::*;
+use pillion_tests::process::{Output, run};
+use pillion_tests::rawapp::RawApp;
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const MIB: u64 = 1 << 20;
+
+/// What a caller speaks.
+const CALLERS: [&str; 3] = ["--http1.1", "--http2-prior-knowledge", "--http2"];
+
+fn curl(arguments: &[&str]) -> Output {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--noproxy", "*", "--max-time", "60"]).args(arguments);
+    run(command, Duration::from_secs(90))
+}
+
+/// An app that speaks both, behind a sidecar that speaks `protocol` to it, and a caller's sidecar.
+fn pair(protocol: &str, config: &str) -> (Sidecar, Sidecar, App) {
+    let mesh = Mesh::on_files();
+    let app = App::start("payments-1");
+    let callee = mesh.builder("payments").config(config);
+    let callee = if protocol == "h2c" { callee.h2c_app(app.address()) } else { callee.app(app.address()) };
+    let callee = callee.start();
+    let caller = mesh.builder("orders").config(config).start();
+    first_call(&caller, "payments");
+    (caller, callee, app)
+}
+
+#[test]
+fn whatever_caller_and_app_speak_the_exchange_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("body");
+    std::fs::write(&file, vec![b'x'; 5 << 20]).unwrap();
+    let data = format!("@{}", file.display());
+    let digest = run(sha256(&file), PATIENCE).success().split(' ').next().unwrap().to_owned();
+    for app in ["http", "h2c"] {
+        let (caller, _callee, _app) = pair(app, "");
+        for speaks in CALLERS {
+            let case = format!("{speaks} to {app}");
+            let url = |path: &str| format!("http://{}{path}", caller.outbound());
+            let ask = |arguments: &[&str]| {
+                let output = curl(&[&[speaks, "-H", "Host: payments"], arguments].concat());
+                output.success().to_owned()
+            };
+            assert_eq!(ask(&[&url("/who")]), "payments-1", "{case}");
+            assert_eq!(ask(&["-d", "some words", &url("/echo")]), "some words", "{case}");
+            assert_eq!(ask(&["-X", "POST", "-H", "x-id: empty", &url("/echo")]), "empty", "{case}");
+            let head = ask(&["-I", &url("/download?bytes=1000")]);
+            assert!(head.contains(" 200") && head.contains("content-length: 1000"), "{case}: {head}");
+            for code in ["204", "304", "404", "418", "500"] {
+                let status = ask(&["-o", "/dev/null", "-w", "%{http_code}", &url(&format!("/status?code={code}"))]);
+                assert_eq!(status, code, "{case}");
+            }
+            assert_eq!(ask(&["--data-binary", &data, &url("/upload")]), format!("{digest} {}", 5 << 20), "{case}");
+            let chunked = ask(&["-H", "Transfer-Encoding: chunked", "--data-binary", &data, &url("/upload")]);
+            assert_eq!(chunked, format!("{digest} {}", 5 << 20), "{case}");
+            let out = dir.path().join("out");
+            let url_out = url(&format!("/download?bytes={}&seed=3", 5 * MIB));
+            ask(&["-o", &out.display().to_string(), &url_out]);
+            let got = run(sha256(&out), PATIENCE).success().split(' ').next().unwrap().to_owned();
+            assert_eq!(got, pattern_digest(3, 5 * MIB), "{case}");
+            assert_eq!(ask(&[&url("/drip?pieces=3&gap_ms=10")]).lines().count(), 3, "{case}");
+            let seen: serde_json::Value = serde_json::from_str(&ask(&[
+                "-X",
+                "PURGE",
+                "-H",
+                "x-pillion-peer: forged",
+                "-b",
+                "a=1; b=2",
+                &url("/headers?a=1&b=%2F"),
+            ]))
+            .unwrap();
+            assert_eq!(seen["method"], "PURGE", "{case}");
+            let target = seen["target"].as_str().unwrap();
+            assert!(target.ends_with("/headers?a=1&b=%2F"), "{case}: {target}");
+            let headers = seen["headers"].as_array().unwrap();
+            let values = |name: &str| {
+                headers.iter().filter(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap()).collect::<Vec<_>>()
+            };
+            assert_eq!(values("cookie"), ["a=1; b=2"], "{case}");
+            assert_eq!(values("x-pillion-peer").len(), 1, "{case}");
+            assert!(values("x-pillion-peer")[0].ends_with("/service/orders"), "{case}");
+            for name in ["connection", "upgrade", "http2-settings", "transfer-encoding"] {
+                assert_eq!(values(name), Vec::<&str>::new(), "{case}: {name}");
+            }
+            let nobody = curl(&[speaks, "-o", "/dev/null", "-D", "-", "-H", "Host: nobody", &url("/")]);
+            let nobody = nobody.success().to_ascii_lowercase();
+            assert!(nobody.contains(" 404") && nobody.contains("x-pillion-error: unknown-service"), "{case}: {nobody}");
+        }
+    }
+}
+
+fn sha256(file: &std::path::Path) -> Command {
+    let mut command = Command::new("sha256sum");
+    command.arg(file);
+    command
+}
+
+#[test]
+fn the_header_limit_is_kept_to_the_byte_whoever_speaks_http2() {
+    for app in ["http", "h2c"] {
+        let (caller, _callee, payments) = pair(app, "[limits]\nheader_bytes = \"16KiB\"\n");
+        let limit = 16 * 1024;
+        let with_head_of = |bytes: usize, path: &str| {
+            let others = path.len() + "host".len() + "payments".len() + 4 + "x-filler".len() + 4;
+            let filler = format!("x-filler: {}", "f".repeat(bytes - others));
+            let url = format!("http://{}{path}", caller.outbound());
+            let ask = [
+                "--http2-prior-knowledge",
+                "-H",
+                "Host: payments",
+                "-H",
+                "user-agent:",
+                "-H",
+                "accept:",
+                "-H",
+                &filler,
+            ];
+            curl(&[&ask[..], &["-w", "\n%{http_code}", &url]].concat()).success().to_owned()
+        };
+        for bytes in [limit - 1, limit] {
+            assert!(with_head_of(bytes, "/echo").ends_with("\n200"), "{bytes} to {app}");
+        }
+        let before = payments.requests();
+        let refused = with_head_of(limit + 1, "/echo");
+        assert!(refused.ends_with("\n431") && refused.contains("limits.header_bytes"), "{app}: {refused}");
+        assert_eq!(payments.requests(), before, "{app}: what is refused reaches no app");
+        // The other way round: what the app answers.
+        let answer = |bytes: usize| get(caller.outbound(), "payments", &format!("/big-head?bytes={bytes}"));
+        assert_eq!(answer(15 * 1024).status(), 200, "{app}");
+        let refused = answer(17 * 1024);
+        assert_eq!((refused.status(), refused.header("x-pillion-error")), (502, Some("app-header-too-large")), "{app}");
+    }
+}
+
+#[test]
+fn many_calls_share_a_connection_and_a_load_generator_sees_no_error() {
+    let _turn = heavy();
+    let (caller, callee, app) = pair("h2c", "");
+    let url = format!("http://{}/who", caller.outbound());
+    let mut command = Command::new("h2load");
+    command.args(["-n", "20000", "-c", "4", "-m", "50", "-H", ":authority: payments", &url]);
+    let output = run(command, Duration::from_secs(60));
+    let said = output.success();
+    assert!(said.contains("20000 succeeded, 0 failed, 0 errored, 0 timeout"), "{said}");
+    assert!(said.contains("status codes: 20000 2xx, 0 3xx, 0 4xx, 0 5xx"), "{said}");
+    assert!(app.requests() >= 20_000);
+    assert!(callee.metric("pillion_app_connections_opened_total", &[]) <= 5.0);
+}
+
+/// An app that is told frame by frame what to answer: `answer` gets each request's stream and how many came before it.
+fn scripted(
+    settings: &'static [(u16, u32)],
+    answer: impl Fn(&mut Frames, u32, usize) -> std::io::Result<()> + Send + Sync + 'static,
+) -> (RawApp, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, connected) = (Arc::clone(&requests), Arc::clone(&connections));
+    let app = RawApp::start(move |stream| {
+        let Ok(mut frames) = Frames::accept(stream, settings) else { return };
+        let mut is_first = true;
+        while let Ok(frame) = frames.until(|frame| frame.kind == HEADERS) {
+            if frame.flags & END_STREAM == 0 {
+                // Before it registers the app, the sidecar asks gRPC's health service, which this one has not.
+                let fields = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "12")];
+                let _ = frames.send(&Frame::new(HEADERS, END_STREAM | END_HEADERS, frame.stream, literals(&fields)));
+                continue;
+            }
+            if is_first {
+                connected.fetch_add(1, Ordering::SeqCst);
+                is_first = false;
+            }
+            if answer(&mut frames, frame.stream, counted.fetch_add(1, Ordering::SeqCst)).is_err() {
+                return;
+            }
+        }
+    });
+    (app, requests, connections)
+}
+
+fn ok(frames: &mut Frames, stream: u32) -> std::io::Result<()> {
+    frames.send(&Frame::new(HEADERS, END_STREAM | END_HEADERS, stream, literals(&[(":status", "200")])))
+}
+
+/// A caller's sidecar, and one for the scripted app.
+fn before(app: &RawApp) -> (Sidecar, Sidecar) {
+    let mesh = Mesh::on_files();
+    let callee = mesh.builder("payments").h2c_app(app.address()).start();
+    let caller = mesh.builder("orders").config("prefetch = [\"payments\"]").start();
+    (caller, callee)
+}
+
+#[test]
+fn what_the_app_refuses_is_sent_again_once_and_what_it_resets_is_not() {
+    let (app, requests, _) = scripted(&[], |frames, stream, count| match count {
+        // A POST's stream, refused: provably not executed.
+        0 => frames.send(&Frame::reset(stream, REFUSED_STREAM)),
+        2 => frames.send(&Frame::reset(stream, CANCEL)),
+        _ => ok(frames, stream),
+    });
+    let (caller, _callee) = before(&app);
+    let empty_post = || Request::new("POST", "payments", "/").header("content-length", "0");
+    assert_eq!(pillion_tests::http::call(caller.outbound(), &empty_post()).status(), 200);
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+    let reset = pillion_tests::http::call(caller.outbound(), &empty_post());
+    let seen = (reset.status(), reset.header("x-pillion-error"), reset.json()["executed"].as_str().map(str::to_owned));
+    assert_eq!(seen, (502, Some("app-closed"), Some("unknown".to_owned())), "{}", reset.summary());
+    assert_eq!(requests.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_connection_that_goes_away_finishes_its_calls_and_takes_no_more() {
+    let (app, requests, connections) = scripted(&[], |frames, stream, count| {
+        if count == 4 {
+            // From here on it takes no new ones; this one it still answers.
+            frames.send(&Frame::go_away(stream, NO_ERROR))?;
+        }
+        ok(frames, stream)
+    });
+    let (caller, _callee) = before(&app);
+    for _ in 0..10 {
+        let answer = get(caller.outbound(), "payments", "/");
+        assert_eq!(answer.status(), 200, "{}", answer.summary());
+    }
+    assert_eq!((requests.load(Ordering::SeqCst), connections.load(Ordering::SeqCst)), (10, 2));
+}
+
+#[test]
+fn an_app_that_takes_one_call_a_connection_gets_as_many_connections() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    const CALLS: usize = 4;
+    let (turn, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(std::sync::Barrier::new(CALLS)));
+    let (app, _, connections) = scripted(&[(MAX_CONCURRENT_STREAMS, 1)], move |frames, stream, _| {
+        // The first tells the sidecar how many there may be; the others wait until all of them have come.
+        if turn.fetch_add(1, Ordering::SeqCst) > 0 {
+            gate.wait();
+        }
+        ok(frames, stream)
+    });
+    let (caller, _callee) = before(&app);
+    assert_eq!(get(caller.outbound(), "payments", "/").status(), 200);
+    std::thread::scope(|scope| {
+        let calls: Vec<_> =
+            (0..CALLS).map(|_| scope.spawn(|| get(caller.outbound(), "payments", "/").status())).collect();
+        for call in calls {
+            assert_eq!(call.join().unwrap(), 200);
+        }
+    });
+    assert_eq!(connections.load(Ordering::SeqCst), CALLS);
+}
+
+#[test]
+fn an_app_that_does_not_speak_http2_is_never_registered_and_the_log_says_what_for_it_waits() {
+    let app = RawApp::start(|mut stream| {
+        use std::io::{Read, Write};
+        let mut buffer = [0; 1024];
+        if stream.read(&mut buffer).is_ok_and(|count| count > 0) {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let mesh = Mesh::on_files();
+    let callee = mesh.builder("payments").h2c_app(app.address()).spawn();
+    until("it says what it waits for", PATIENCE, || {
+        let log = callee.log();
+        if log.contains("waiting for the app to accept connections, or to say that it serves") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    let readiness = callee.admin_get("/readyz");
+    assert_eq!(readiness.status(), 503, "{}", readiness.text());
+}
+
+/// Floods that must end with the connection, while the calls of others go on as before.
+#[test]
+fn attackers_are_cut_off_and_others_do_not_notice() {
+    let _turn = heavy();
+    let (caller, _callee, app) = pair("http", "");
+    let to = caller.outbound();
+    let quiet = Load::gets(to, "payments", 2, Duration::from_millis(2));
+    quiet.run_for(400, PATIENCE);
+    let quiet = quiet.stop();
+    quiet.assert_clean(400);
+    let rss = caller.rss_kib();
+
+    type Attack = fn(&mut TcpStream) -> std::io::Result<()>;
+    let attacks: [(&str, Attack); 7] = [
+        ("open and cancel", |stream| {
+            (0..100_000).try_for_each(|number| {
+                let id = 2 * number + 1;
+                let open = Frame::request(id, END_STREAM, "payments", "GET").encode();
+                send(stream, &[open, Frame::reset(id, CANCEL).encode()].concat())
+            })
+        }),
+        ("open, wait a little and cancel", |stream| {
+            (0..100_000_u32).step_by(16).try_for_each(|number| {
+                let ids = (number..number + 16).map(|number| 2 * number + 1);
+                let open: Vec<u8> = ids.clone().flat_map(|id| hanging(id).encode()).collect();
+                send(stream, &open)?;
+                // The answers to what was sent before are on their way: a turn of the sidecar's lies in between.
+                std::thread::sleep(Duration::from_millis(1));
+                send(stream, &ids.flat_map(|id| Frame::reset(id, CANCEL).encode()).collect::<Vec<_>>())
+            })
+        }),
+        ("have streams reset", |stream| {
+            // A window of nothing more is an error of the stream (made you reset, CVE-2025-8671).
+            (0..100_000).try_for_each(|number| {
+                let id = 2 * number + 1;
+                let nothing = Frame::new(WINDOW_UPDATE, 0, id, 0_u32.to_be_bytes());
+                send(stream, &[hanging(id).encode(), nothing.encode()].concat())
+            })
+        }),
+        ("fields without end", |stream| {
+            let block = literals(&[("x-filler", &"f".repeat(120))]).repeat(100);
+            send(stream, &Frame::new(HEADERS, END_STREAM, 1, block.clone()).encode())?;
+            (0..100_000).try_for_each(|_| send(stream, &Frame::new(CONTINUATION, 0, 1, block.clone()).encode()))
+        }),
+        ("empty continuations", |stream| {
+            send(stream, &Frame::new(HEADERS, END_STREAM, 1, literals(&[(":method", "GET")])).encode())?;
+            (0..1_000_000).try_for_each(|_| send(stream, &Frame::new(CONTINUATION, 0, 1, []).encode()))
+        }),
+        ("empty data", |stream| {
+            send(stream, &Frame::request(1, 0, "payments", "POST").encode())?;
+            (0..1_000_000).try_for_each(|_| send(stream, &Frame::new(DATA, 0, 1, []).encode()))
+        }),
+        ("a window too large", |stream| {
+            (0..3).try_for_each(|_| {
+                send(stream, &Frame::new(WINDOW_UPDATE, 0, 0, 0x7fff_ffff_u32.to_be_bytes()).encode())
+            })
+        }),
+    ];
+    let beside = Load::gets(to, "payments", 2, Duration::from_millis(2));
+    for (what, attack) in attacks {
+        let mut frames = Frames::connect(to, PATIENCE).unwrap();
+        let mut writer = frames.writer().unwrap();
+        let attacking = std::thread::spawn(move || attack(&mut writer));
+        let began = Instant::now();
+        let code = frames.end();
+        assert!(began.elapsed() < PATIENCE, "{what}: still open");
+        drop(frames);
+        let sent = attacking.join().unwrap();
+        assert!(code != Some(NO_ERROR), "{what}: {sent:?}");
+        println!("{what}: cut off after {:?} with {code:?}", began.elapsed());
+    }
+    beside.run_for(400, PATIENCE);
+    let beside = beside.stop();
+    beside.assert_clean(400);
+    assert!(beside.p99() < 2 * quiet.p99() + Duration::from_millis(20), "{:?} and {:?}", beside.p99(), quiet.p99());
+    until("memory is flat again", PATIENCE, || match caller.rss_kib() {
+        now if now < rss + 8 * 1024 => Ok(()),
+        now => Err((rss, now)),
+    });
+    until("no call hangs at the app", PATIENCE, || match app.running() {
+        0 => Ok(()),
+        running => Err(running),
+    });
+}
+
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    std::io::Write::write_all(stream, bytes)
+}
+
+fn hanging(stream: u32) -> Frame {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "payments"), (":path", "/hang")];
+    Frame::new(HEADERS, END_STREAM | END_HEADERS, stream, literals(&fields))
+}
+
+#[test]
+fn slow_callers_are_let_go_and_quiet_ones_may_stay() {
+    let (caller, _callee, _app) = pair("http", "[timeouts]\nheader = \"2s\"\n");
+    let to = caller.outbound();
+    let connect = || Frames::connect(to, PATIENCE).unwrap();
+    // A request that never comes whole, and a list of fields that never ends.
+    let (mut half, mut open) = (connect(), connect());
+    half.write(&Frame::request(1, END_STREAM, "payments", "GET").encode()[..20]).unwrap();
+    open.send(&Frame::new(HEADERS, END_STREAM, 1, literals(&[(":method", "GET")]))).unwrap();
+    let mut quiet = connect();
+    let began = Instant::now();
+    assert_eq!((half.end(), open.end()), (None, None));
+    assert!(began.elapsed() >= Duration::from_secs(1) && began.elapsed() < Duration::from_secs(15));
+    // One that has nothing to say, and says so now and then, is another matter.
+    quiet.send(&Frame::new(PING, 0, 0, [7; 8])).unwrap();
+    quiet.send(&Frame::request(1, END_STREAM, "payments", "GET")).unwrap();
+    let answer = quiet.until(|frame| frame.kind == HEADERS).unwrap();
+    assert_eq!(answer.stream, 1);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_stops_itself_and_no_other() {
+    let (caller, _callee, _app) = pair("h2c", "");
+    let mut frames = Frames::connect(caller.outbound(), PATIENCE).unwrap();
+    let fields =
+        |path: &'static str| [(":method", "GET"), (":scheme", "http"), (":authority", "payments"), (":path", path)];
+    // Its window is the default of 65,535 bytes, and the connection's too: that one is opened wide.
+    frames.send(&Frame::new(WINDOW_UPDATE, 0, 0, (1_u32 << 30).to_be_bytes())).unwrap();
+    let large = Frame::new(HEADERS, END_STREAM | END_HEADERS, 1, literals(&fields("/download?bytes=50000000")));
+    frames.send(&large).unwrap();
+    let mut got = 0;
+    while got < 65_535 {
+        let frame = frames.until(|frame| frame.kind == DATA).unwrap();
+        got += frame.payload.len();
+    }
+    for id in (3..43).step_by(2) {
+        frames.send(&Frame::new(HEADERS, END_STREAM | END_HEADERS, id, literals(&fields("/who")))).unwrap();
+        let last = frames.until(|frame| frame.stream == id && frame.flags & END_STREAM > 0).unwrap();
+        assert_eq!(last.payload, b"payments-1");
+    }
+    // Then it is read after all.
+    frames.send(&Frame::new(WINDOW_UPDATE, 0, 1, (1_u32 << 30).to_be_bytes())).unwrap();
+    while got < 50_000_000 {
+        got += frames.until(|frame| frame.kind == DATA).unwrap().payload.len();
+    }
+    assert_eq!(got, 50_000_000);
+    assert!(caller.rss_kib() < 40 * 1024);
+}
+
+#[test]
+fn a_caller_that_resets_its_stream_cancels_the_call() {
+    let (caller, _callee, app) = pair("h2c", "");
+    let mut frames = Frames::connect(caller.outbound(), PATIENCE).unwrap();
+    frames.send(&hanging(1)).unwrap();
+    until("the app is at work", PATIENCE, || match app.running() {
+        1 => Ok(()),
+        other => Err(other),
+    });
+    frames.send(&Frame::reset(1, CANCEL)).unwrap();
+    until("the app has learnt it", PATIENCE, || match app.running() {
+        0 => Ok(()),
+        other => Err(other),
+    });
+    frames.send(&Frame::request(3, END_STREAM, "payments", "GET")).unwrap();
+    let answer = frames.until(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY)).unwrap();
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 3));
+}
+
+#[test]
+fn settings_without_end_are_answered_and_bounded() {
+    let (caller, _callee, _app) = pair("http", "");
+    let mut frames = Frames::connect(caller.outbound(), PATIENCE).unwrap();
+    let rss = caller.rss_kib();
+    let mut writer = frames.writer().unwrap();
+    let flood = std::thread::spawn(move || {
+        (0..200_000).try_for_each(|_| send(&mut writer, &Frame::new(SETTINGS, 0, 0, []).encode())).is_ok()
+    });
+    // Whoever floods and does not read the answers is not read any further.
+    for _ in 0..200 {
+        assert_eq!(get(caller.outbound(), "payments", "/who").status(), 200);
+        assert!(caller.rss_kib() < rss + 8 * 1024);
+    }
+    let code = frames.end();
+    assert!(flood.join().unwrap() || code == Some(ENHANCE_YOUR_CALM), "{code:?}");
+}
