@@ -138,8 +138,8 @@ impl Frames {
         self.write(&frame.encode())
     }
 
-    /// The next frame, settings and pings answered; an error at the connection's end.
-    pub fn next(&mut self) -> io::Result<Frame> {
+    /// Reads the next frame, settings and pings answered; an error at the connection's end.
+    pub fn read(&mut self) -> io::Result<Frame> {
         loop {
             let mut head = [0; 9];
             self.stream.read_exact(&mut head)?;
@@ -160,7 +160,7 @@ impl Frames {
     /// Reads until `wanted` comes.
     pub fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> io::Result<Frame> {
         loop {
-            let frame = self.next()?;
+            let frame = self.read()?;
             if wanted(&frame) {
                 return Ok(frame);
             }
@@ -170,7 +170,7 @@ impl Frames {
     /// Reads to the end of the connection, and gives the code of the GOAWAY that came before it, if one did.
     pub fn end(&mut self) -> Option<u32> {
         let mut code = None;
-        while let Ok(frame) = self.next() {
+        while let Ok(frame) = self.read() {
             if frame.kind == GOAWAY {
                 code = frame.code();
             }

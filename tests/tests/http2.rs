@@ -3,7 +3,7 @@
 use pillion_tests::app::pattern_digest;
 use pillion_tests::frames::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, Frames, GOAWAY, HEADERS, NO_ERROR,
-    PING, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, literals,
+    PING, PREFACE, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, literals,
 };
 use pillion_tests::ports::heavy;
 use pillion_tests::prelude::*;
@@ -375,6 +375,26 @@ fn send(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
 fn hanging(stream: u32) -> Frame {
     let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "payments"), (":path", "/hang")];
     Frame::new(HEADERS, END_STREAM | END_HEADERS, stream, literals(&fields))
+}
+
+#[test]
+fn http2_begins_a_connection_or_does_not_come() {
+    let (caller, _callee, app) = pair("http", "");
+    let before = app.requests();
+    // Behind the preface come frames, and nothing that HTTP/1.1 would read.
+    let mut frames = Frames::connect(caller.outbound(), PATIENCE).unwrap();
+    frames.write(b"GET /smuggled HTTP/1.1\r\nhost: payments\r\n\r\n").unwrap();
+    let began = Instant::now();
+    assert_ne!(frames.end(), Some(NO_ERROR));
+    assert!(began.elapsed() < PATIENCE);
+    assert_eq!(app.requests(), before);
+    // And behind a request the preface is a request that nobody understands.
+    let mut conn = Conn::connect(caller.outbound()).unwrap();
+    assert_eq!(conn.call(&Request::get("payments", "/who")).unwrap().status(), 200);
+    conn.write(PREFACE).unwrap();
+    let answer = conn.read_response(false).unwrap();
+    assert_eq!((answer.status(), answer.header("x-pillion-error")), (505, Some("unsupported-version")));
+    assert!(conn.closed_within(PATIENCE));
 }
 
 #[test]
