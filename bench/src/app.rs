@@ -1,4 +1,5 @@
-//! The app behind the sidecars: a bare HTTP/1.1 loop, so that it is never what calls wait for. Its CPU time is not counted.
+//! The app behind the sidecars: a bare HTTP/1.1 loop, so that it is never what calls wait for, and on another port HTTP/2. Its CPU
+//! time is not counted.
 
 use crate::Result;
 use httparse::{EMPTY_HEADER, Request, Status};
@@ -13,11 +14,20 @@ static PIECE_OF_BODY: [u8; PIECE] = [b'd'; PIECE];
 const SMALL: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 19\r\n\r\n{\"ok\":true,\"n\":42}\n";
 
-/// Serves until killed: `/bytes/N` gives N bytes, `/echo` gives a request's body back, everything else a small answer.
-pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
+const SMALL_BODY: &[u8] = b"{\"ok\":true,\"n\":42}\n";
+
+/// Serves until killed: `/bytes/N` gives N bytes, `/echo` gives a request's body back, everything else a small answer. Over HTTP/2
+/// there is the small answer alone.
+pub(crate) fn serve(listen: SocketAddr, listen_h2c: SocketAddr) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(listen).await?;
+        let h2c = tokio::net::TcpListener::bind(listen_h2c).await?;
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = h2c.accept().await {
+                tokio::spawn(async { converse_h2c(stream).await.is_ok() });
+            }
+        });
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
@@ -25,6 +35,18 @@ pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
             tokio::spawn(async { converse(stream).await.is_ok() });
         }
     })
+}
+
+async fn converse_h2c(stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut connection = h2::server::handshake(stream).await?;
+    while let Some(request) = connection.accept().await {
+        let (_, mut respond) = request?;
+        let mut head = http::Response::new(());
+        head.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+        respond.send_response(head, false)?.send_data(bytes::Bytes::from_static(SMALL_BODY), true)?;
+    }
+    Ok(())
 }
 
 /// What a request asks for.

@@ -67,13 +67,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Part {
     /// The app behind the sidecars.
-    App { listen: SocketAddr },
+    App { listen: SocketAddr, listen_h2c: SocketAddr },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.part {
-        Some(Part::App { listen }) => app::serve(listen),
+        Some(Part::App { listen, listen_h2c }) => app::serve(listen, listen_h2c),
         None => run(&arguments),
     };
     match outcome {

@@ -19,6 +19,8 @@ const CALLER: &str = "web";
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) app: SocketAddr,
+    /// The same for HTTP/2.
+    h2c_app: SocketAddr,
     pub(crate) caller: Identity,
     pub(crate) callee: Identity,
     // In this order: processes go before their directory.
@@ -30,18 +32,27 @@ impl Site {
     /// A fresh directory with identities from `pillionctl`, and the app.
     pub(crate) fn open() -> Result<Site> {
         let dir = tempfile::tempdir()?;
-        let app = free_port()?;
+        let (app, h2c_app) = (free_port()?, free_port()?);
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("app").arg(app.to_string());
+        command.arg("app").args([app.to_string(), h2c_app.to_string()]);
         let running = Running::spawn(command, &dir.path().join("app.log"))?;
         pillionctl(dir.path(), &["init", "--trust-domain", "bench.pillion"], None)?;
         Ok(Site {
             app,
+            h2c_app,
             caller: Identity::issue(dir.path(), CALLER)?,
             callee: Identity::issue(dir.path(), CALLEE)?,
             _app: running,
             dir,
         })
+    }
+
+    /// Where the app is, for a callee's side that speaks this to it.
+    pub(crate) fn app_for(&self, speaks: Speaks) -> SocketAddr {
+        match speaks {
+            Speaks::Http1 => self.app,
+            Speaks::H2c => self.h2c_app,
+        }
     }
 
     /// Another service's identity, of the same authority; made once.
@@ -71,6 +82,14 @@ impl Site {
     pub(crate) fn anonymous(&self, text: &str) -> String {
         text.replace(&self.dir.path().display().to_string(), "/bench")
     }
+}
+
+/// What B speaks with the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    /// HTTP/2 without TLS, where the peer can.
+    H2c,
 }
 
 /// One service's certificate, its key and the authority's certificate, as PEM files.

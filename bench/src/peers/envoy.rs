@@ -3,7 +3,7 @@
 
 use super::side;
 use crate::Result;
-use crate::site::{self, Pair, Running, Site};
+use crate::site::{self, Pair, Running, Site, Speaks};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -12,11 +12,17 @@ const WINDOWS: &str = "{initial_stream_window_size: 1048576, initial_connection_
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3";
 
-pub(super) fn start(site: &Site, binary: &Path, workers: usize) -> Result<Pair> {
+pub(super) fn start(site: &Site, binary: &Path, workers: usize, speaks: Speaks) -> Result<Pair> {
     let dir = site.subdirectory("envoy")?;
     let (door, between) = (site::free_port()?, site::free_port()?);
     let a = Side { listen: door, listen_tls: String::new(), forward: between, forward_tls: upstream_tls(site) };
-    let b = Side { listen: between, listen_tls: downstream_tls(site), forward: site.app, forward_tls: String::new() };
+    let app_protocol = if speaks == Speaks::H2c { http2_to_servers() } else { String::new() };
+    let b = Side {
+        listen: between,
+        listen_tls: downstream_tls(site),
+        forward: site.app_for(speaks),
+        forward_tls: app_protocol,
+    };
     let start = |name: &str, text: &str| -> Result<Running> {
         side(&dir, &format!("{name}.yaml"), text, |config| {
             let mut command = Command::new(binary);
@@ -106,15 +112,21 @@ fn downstream_tls(site: &Site) -> String {
     )
 }
 
-fn upstream_tls(site: &Site) -> String {
-    let identity = &site.caller;
+fn http2_to_servers() -> String {
     format!(
         "    typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config:
           http2_protocol_options: {WINDOWS}
-    transport_socket:
+"
+    )
+}
+
+fn upstream_tls(site: &Site) -> String {
+    let identity = &site.caller;
+    format!(
+        "{}    transport_socket:
       name: envoy.transport_sockets.tls
       typed_config:
         \"@type\": {TLS}.UpstreamTlsContext
@@ -127,6 +139,7 @@ fn upstream_tls(site: &Site) -> String {
           validation_context:
             trusted_ca: {{filename: {}}}
 ",
+        http2_to_servers(),
         identity.file("cert.pem"),
         identity.file("key.pem"),
         identity.file("ca.pem")

@@ -4,19 +4,20 @@
 
 use super::side;
 use crate::Result;
-use crate::site::{self, Pair, Running, Site};
+use crate::site::{self, Pair, Running, Site, Speaks};
 use std::path::Path;
 use std::process::Command;
 
-pub(super) fn start(site: &Site, binary: &Path, workers: usize) -> Result<Pair> {
-    start_with(site, binary, workers, " alpn h2")
+pub(super) fn start(site: &Site, binary: &Path, workers: usize, speaks: Speaks) -> Result<Pair> {
+    start_with(site, binary, workers, speaks, " alpn h2")
 }
 
-pub(super) fn start_with_http1_between(site: &Site, binary: &Path, workers: usize) -> Result<Pair> {
-    start_with(site, binary, workers, "")
+pub(super) fn start_with_http1_between(site: &Site, binary: &Path, workers: usize, speaks: Speaks) -> Result<Pair> {
+    start_with(site, binary, workers, speaks, "")
 }
 
-fn start_with(site: &Site, binary: &Path, workers: usize, alpn: &str) -> Result<Pair> {
+fn start_with(site: &Site, binary: &Path, workers: usize, speaks: Speaks, alpn: &str) -> Result<Pair> {
+    let proto = if speaks == Speaks::H2c { " proto h2" } else { "" };
     let dir = site.subdirectory("haproxy")?;
     let (door, h2c_door, between) = (site::free_port()?, site::free_port()?, site::free_port()?);
     let (caller, callee) = (&site.caller, &site.callee);
@@ -36,11 +37,11 @@ backend peer
     bind {between} ssl crt {} ca-file {} verify required ssl-min-ver TLSv1.3{alpn}
     default_backend app
 backend app
-    server app {} pool-max-conn -1 pool-purge-delay 300s
+    server app {}{proto} pool-max-conn -1 pool-purge-delay 300s
 ",
         callee.file("both.pem"),
         callee.file("ca.pem"),
-        site.app
+        site.app_for(speaks)
     );
     let start = |name: &str, proxies: &str| -> Result<Running> {
         side(&dir, &format!("{name}.cfg"), &(common(workers) + proxies), |config| {

@@ -6,7 +6,7 @@ mod nginx;
 pub(crate) mod pillion;
 
 use crate::Result;
-use crate::site::{self, Pair, Running, Site};
+use crate::site::{self, Pair, Running, Site, Speaks};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,7 +20,7 @@ pub(crate) const BEFORE: &str = "before";
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     binary: PathBuf,
-    start: fn(&Site, &Path, usize) -> Result<Pair>,
+    start: fn(&Site, &Path, usize, Speaks) -> Result<Pair>,
     version_flag: &'static str,
 }
 
@@ -64,8 +64,13 @@ impl Peer {
 
     /// Starts A and B with this many workers each, and waits for the first answer.
     pub(crate) fn start(&self, site: &Site, workers: usize) -> Result<Pair> {
+        self.start_for(site, workers, Speaks::Http1)
+    }
+
+    /// The same with a B that speaks this to the app.
+    pub(crate) fn start_for(&self, site: &Site, workers: usize, speaks: Speaks) -> Result<Pair> {
         let failed = |error| format!("{} does not start: {error}", self.name);
-        Ok((self.start)(site, &self.binary, workers).and_then(Pair::ready).map_err(failed)?)
+        Ok((self.start)(site, &self.binary, workers, speaks).and_then(Pair::ready).map_err(failed)?)
     }
 
     /// What it says of itself.

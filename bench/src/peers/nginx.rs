@@ -3,11 +3,12 @@
 
 use super::side;
 use crate::Result;
-use crate::site::{self, Pair, Running, Site};
+use crate::site::{self, Pair, Running, Site, Speaks};
 use std::path::Path;
 use std::process::Command;
 
-pub(super) fn start(site: &Site, binary: &Path, workers: usize) -> Result<Pair> {
+/// Whatever is asked for, it speaks HTTP/1.1 to servers.
+pub(super) fn start(site: &Site, binary: &Path, workers: usize, _speaks: Speaks) -> Result<Pair> {
     let dir = site.subdirectory("nginx")?;
     let (door, h2c_door, between) = (site::free_port()?, site::free_port()?, site::free_port()?);
     // `proxy_ssl_verify` wants a DNS name, and a SPIFFE id is none: A does not check who B is. B checks who A is.

@@ -3,7 +3,7 @@
 use super::side;
 use crate::Result;
 use crate::load::Request;
-use crate::site::{self, CALLEE, Identity, Pair, Running, Site};
+use crate::site::{self, CALLEE, Identity, Pair, Running, Site, Speaks};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +17,8 @@ struct Sidecar<'a> {
     workers: usize,
     /// The app, and the inbound port that leads to it. A caller's side has none.
     app: Option<(SocketAddr, SocketAddr)>,
+    /// What is spoken with the app.
+    speaks: Speaks,
     /// Added to the configuration as it is.
     more: &'a str,
 }
@@ -33,7 +35,8 @@ impl Sidecar<'_> {
         );
         let mut listen = format!("\n[listen]\noutbound = \"{outbound}\"\nadmin = \"{admin}\"\n");
         if let Some((app, inbound)) = self.app {
-            text += &format!("app = \"http://{app}\"\n");
+            let scheme = if self.speaks == Speaks::H2c { "h2c" } else { "http" };
+            text += &format!("app = \"{scheme}://{app}\"\n");
             let advertise = SocketAddr::from((Ipv4Addr::LOCALHOST, inbound.port()));
             listen += &format!("inbound = \"{inbound}\"\nadvertise = \"{advertise}\"\n");
         }
@@ -47,24 +50,24 @@ impl Sidecar<'_> {
     }
 }
 
-pub(super) fn start(site: &Site, binary: &Path, workers: usize) -> Result<Pair> {
-    pair(site, binary, workers, "")
+pub(super) fn start(site: &Site, binary: &Path, workers: usize, speaks: Speaks) -> Result<Pair> {
+    pair(site, binary, workers, speaks, "")
 }
 
 /// Lets so many calls be in flight between A and B, and to the app, where the defaults would refuse some.
 pub(crate) fn with_calls(site: &Site, calls: usize) -> Result<Pair> {
     let limits = format!("\n[limits]\nconnections = 12000\ncalls = {calls}\napp_connections = {calls}\n");
-    pair(site, &site::built("pillion")?, 1, &limits)?.ready()
+    pair(site, &site::built("pillion")?, 1, Speaks::Http1, &limits)?.ready()
 }
 
-fn pair(site: &Site, binary: &Path, workers: usize, more: &str) -> Result<Pair> {
+fn pair(site: &Site, binary: &Path, workers: usize, speaks: Speaks, more: &str) -> Result<Pair> {
     let dir = site.subdirectory("pillion")?;
     let registry = format!("file://{}", site.subdirectory("registry")?.display());
-    let common = Sidecar { binary, identity: &site.caller, registry: &registry, workers, app: None, more };
-    let callee = Sidecar { identity: &site.callee, app: Some((site.app, site::free_port()?)), ..common };
+    let common = Sidecar { binary, identity: &site.caller, registry: &registry, workers, app: None, speaks, more };
+    let callee = Sidecar { identity: &site.callee, app: Some((site.app_for(speaks), site::free_port()?)), ..common };
     let (b, _) = callee.start(&dir, "b")?;
     let (a, door) = common.start(&dir, "a")?;
-    Ok(Pair { door, h2c_door: None, a, b })
+    Ok(Pair { door, h2c_door: Some(door), a, b })
 }
 
 /// A caller that knows of `endpoints` instances of one service: as many addresses of one callee, which is on all of
@@ -77,7 +80,15 @@ pub(crate) fn with_endpoints(site: &Site, endpoints: usize) -> Result<Pair> {
     let records: String = (0..endpoints)
         .map(|serial| format!("\n[[endpoint]]\nservice = \"{CALLEE}\"\naddress = \"{}\"\n", address(serial)))
         .collect();
-    let common = Sidecar { binary, identity: &site.caller, registry: "static", workers: 1, app: None, more: &records };
+    let common = Sidecar {
+        binary,
+        identity: &site.caller,
+        registry: "static",
+        workers: 1,
+        app: None,
+        speaks: Speaks::Http1,
+        more: &records,
+    };
     let everywhere = SocketAddr::from(([0, 0, 0, 0], port));
     let callee = Sidecar {
         identity: &site.callee,
@@ -114,7 +125,15 @@ pub(crate) fn with_services(site: &Site, services: usize) -> Result<Fleet> {
         std::fs::write(version.join("127.0.0.1:9"), "{\"schema\":1,\"instance\":\"other\"}")?;
     }
     let registry = format!("file://{}", registry.display());
-    let common = Sidecar { binary, identity: &site.caller, registry: &registry, workers: 1, app: None, more: "" };
+    let common = Sidecar {
+        binary,
+        identity: &site.caller,
+        registry: &registry,
+        workers: 1,
+        app: None,
+        speaks: Speaks::Http1,
+        more: "",
+    };
     let callee = |name: &str, identity: &Identity| -> Result<Running> {
         let app = Some((site.app, site::free_port()?));
         Ok(Sidecar { identity, app, ..common }.start(&dir, name)?.0)
