@@ -1,7 +1,6 @@
 //! A list of header fields in one allocation.
 
 use std::fmt;
-use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -24,8 +23,15 @@ struct Prefix {
 const PREFIX_BYTES: usize = 8;
 const SENSITIVE: u32 = 1 << 31;
 
-/// Where the name and the value of a field lie in the text of [`Headers::into_parts`].
-pub type FieldRange = (Range<usize>, Range<usize>);
+/// One field of [`Headers::into_shared`].
+#[derive(Debug, Clone)]
+pub struct SharedHeader {
+    /// Lower case.
+    pub name: Bytes,
+    pub value: Bytes,
+    /// See [`Header::sensitive`].
+    pub sensitive: bool,
+}
 
 /// One field, borrowed from its list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -204,17 +210,18 @@ impl Headers {
         self.fields = 0;
     }
 
-    /// The text buffer and, for each field, where its name and its value lie: for a consumer that builds its values with `Bytes::slice`.
-    #[must_use]
-    pub fn into_parts(self) -> (Bytes, Vec<FieldRange>) {
-        let mut end = 0;
-        let ranges = self.iter().map(|header| {
-            let name = end + PREFIX_BYTES..end + PREFIX_BYTES + header.name.len();
-            end = name.end + header.value.len();
-            (name.clone(), name.end..end)
-        });
-        let ranges = ranges.collect();
-        (Bytes::from(self.buffer), ranges)
+    /// The fields, each value a piece of the one text that all of them share: for a consumer that keeps values without copying them.
+    pub fn into_shared(self) -> impl ExactSizeIterator<Item = SharedHeader> {
+        let mut at = 0;
+        let (text, fields) = (Bytes::from(self.buffer), self.fields);
+        (0..fields).map(move |_| {
+            let field = Text::split_off(&text[at..]).map(|(field, _)| Header::from(field));
+            // There are as many as were counted.
+            let Header { name, value, sensitive } = field.unwrap_or(Header { name: &[], value: &[], sensitive: false });
+            let name = at + PREFIX_BYTES..at + PREFIX_BYTES + name.len();
+            at = name.end + value.len();
+            SharedHeader { value: text.slice(name.end..at), name: text.slice(name), sensitive }
+        })
     }
 }
 
@@ -342,6 +349,10 @@ mod tests {
     fn sensitive_is_marked_and_hidden() {
         let headers = sample();
         assert_eq!(headers.iter().map(|header| header.sensitive).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(
+            headers.clone().into_shared().map(|header| header.sensitive).collect::<Vec<_>>(),
+            [false, true, false]
+        );
         assert!(!format!("{headers:?}").contains("secret"));
     }
 
@@ -353,8 +364,7 @@ mod tests {
         let plain: Headers = [(&b"a"[..], &b"b"[..]), (b"cd", b"")].into_iter().collect();
         assert_eq!(thinned, plain);
         assert_eq!(thinned.iter().len(), 2);
-        let (text, parts) = thinned.into_parts();
-        let parts: Vec<_> = parts.into_iter().map(|(name, value)| (&text[name], &text[value])).collect();
-        assert_eq!(parts, [(&b"a"[..], &b"b"[..]), (b"cd", b"")]);
+        let shared: Vec<_> = thinned.into_shared().map(|field| [field.name, field.value]).collect();
+        assert_eq!(shared, [["a", "b"], ["cd", ""]]);
     }
 }

@@ -77,14 +77,14 @@ fn put_text(out: &mut Vec<u8>, text: &[u8]) {
 
 /// The fields of a head or of trailers, for HTTP/2. Those of one hop are left out: they came from a peer's sidecar, which should
 /// not have sent them. An error names what is no field.
-pub fn to_map(headers: &Headers, goes: impl Fn(&[u8]) -> bool) -> Result<HeaderMap, &'static str> {
+pub fn to_map(headers: Headers, goes: impl Fn(&[u8]) -> bool) -> Result<HeaderMap, &'static str> {
     let mut map = HeaderMap::with_capacity(headers.len() + 1);
-    for field in headers.iter() {
-        if !goes(field.name) || fields::kind(field.name) == Kind::HopByHop {
+    for field in headers.into_shared() {
+        if !goes(&field.name) || fields::kind(&field.name) == Kind::HopByHop {
             continue;
         }
-        let name = HeaderName::from_lowercase(field.name).map_err(|_| "a field's name")?;
-        let mut value = HeaderValue::from_bytes(field.value).map_err(|_| "a field's value")?;
+        let name = HeaderName::from_lowercase(&field.name).map_err(|_| "a field's name")?;
+        let mut value = HeaderValue::from_maybe_shared(field.value).map_err(|_| "a field's value")?;
         value.set_sensitive(field.sensitive);
         map.try_append(name, value).map_err(|_| "the number of its fields")?;
     }

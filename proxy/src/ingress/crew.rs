@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::spawn_local;
 
 /// Tasks kept for the next jobs, a worker. Each holds some kilobytes; beyond it they come and go with their jobs.
-const IDLE_TASKS: usize = 128;
+const IDLE_TASKS: usize = 256;
 
 /// What a task is given to do.
 pub trait Job: 'static {

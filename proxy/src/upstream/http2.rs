@@ -284,7 +284,7 @@ fn encode(head: &RequestHead, body: &Body) -> Result<Request<()>, Error> {
     }
     uri.path_and_query = Some(path);
     let own = |name: &[u8]| name != HOST.as_str().as_bytes() && name != CONTENT_LENGTH.as_str().as_bytes();
-    let mut headers = http2::to_map(&head.headers, own).map_err(invalid)?;
+    let mut headers = http2::to_map(head.headers.clone(), own).map_err(invalid)?;
     // What a proxy that drops trailers would drop as well: gRPC servers look for it.
     headers.insert(TE, HeaderValue::from_static("trailers"));
     let is_grpc = head.headers.get(b"content-type").is_some_and(fields::is_grpc);

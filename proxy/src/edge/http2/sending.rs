@@ -68,7 +68,7 @@ impl<W: Watch> Sending<W> {
                 }
                 Some(Ok(Part::Trailers(trailers))) => {
                     self.watch.trailers(&trailers);
-                    let map = to_map(&trailers, fields::is_trailer)
+                    let map = to_map(trailers, fields::is_trailer)
                         .map_err(|what| Unsent::Body(http1::Refusal::Syntax(what)))?;
                     self.stream.send_trailers(map).map_err(broken)?;
                 }

@@ -20,12 +20,12 @@ pub fn render(reply: Reply, form: Form, date: &Date) -> Result<(Response<()>, Bo
         .ok()
         .filter(|status| !status.is_informational())
         .ok_or_else(|| invalid(format!("status {}", head.status)))?;
+    let announced = fields::content_length(&head.headers);
     let own_length = |name: &[u8]| name != CONTENT_LENGTH.as_str().as_bytes();
-    let mut map = http2::to_map(&head.headers, own_length).map_err(|what| invalid(what.to_owned()))?;
+    let mut map = http2::to_map(head.headers, own_length).map_err(|what| invalid(what.to_owned()))?;
     if !map.contains_key(DATE) {
         date.with(|value| map.insert(DATE, value.clone()));
     }
-    let announced = fields::content_length(&head.headers);
     let (length, body) = match (status, body) {
         (StatusCode::NO_CONTENT, _) => (None, Body::EMPTY),
         // It describes no body of this message: what GET would have had, or what 304 speaks of.
