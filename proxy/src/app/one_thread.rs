@@ -59,7 +59,7 @@ impl OneThread {
     /// What the caller would get instead of an answer.
     pub async fn call(&self, mut call: Call) -> Result<Reply, Error> {
         let mut record = Record::new(Direction::Outbound, &self.door.unrouted);
-        let reply = self.door.dispatcher.call(&mut call, &mut record).await?;
+        let reply = self.door.own.dispatcher.call(&mut call, &mut record).await?;
         record.complete();
         Ok(reply)
     }

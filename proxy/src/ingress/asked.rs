@@ -1,5 +1,6 @@
 //! What a request's head asks for, whichever HTTP it came in. Pure, but for the ids that it makes up.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use crate::config::{Door, Limits};
 use crate::edge::fields::{self, Kind};
 use crate::error::{Error, ErrorCode, Phase};
 use crate::record::Record;
-use crate::route::{self, Names};
+use crate::route::{self, Names, Own};
 
 /// Room for what is added to a head: the service's name and a request id with their fields' names.
 const ADDED_BYTES: usize = 128;
@@ -30,12 +31,25 @@ pub struct Asked {
     pub upgrade: bool,
     /// It is a gRPC call.
     pub grpc: bool,
+    /// It is no call of a service, but for the sidecar itself to answer.
+    pub own: Option<OwnAnswer>,
+}
+
+/// What the sidecar answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnAnswer {
+    /// JSON-RPC 2.0, to the service that the head names.
+    JsonRpc,
+    /// That it is up.
+    Health,
+    /// Who it is.
+    Metadata,
 }
 
 impl Asked {
     /// The call, with its body. `announced`: the length that its head announced.
     pub fn into_call(self, body: Body, announced: Option<u64>, record: &mut Record) -> Call {
-        let Asked { mut head, version, deadline, upgrade, grpc } = self;
+        let Asked { mut head, version, deadline, upgrade, grpc, own: _ } = self;
         let length = match &body {
             Body::Whole(bytes) => {
                 record.sent(bytes.len());
@@ -72,7 +86,7 @@ pub struct Line<'a> {
 
 /// Makes a call of a head, whose `fields` each may be one that no dictionary shall hold (RFC 7541, 7.1.3). `stays`: the caller said that the field is for this hop. `bound`: the door leads to one service only.
 pub fn read<'a>(
-    line: &Line<'_>,
+    line: &Line<'a>,
     fields: impl Iterator<Item = (Field<'a>, bool)>,
     stays: impl Fn(&str) -> bool,
     limits: &Limits,
@@ -99,9 +113,9 @@ pub fn read<'a>(
         );
         return Err(Error::local(ErrorCode::HeaderTooLarge, Phase::Request, detail));
     }
-    let service = match bound {
-        Some(door) => door.service.as_str().into(),
-        None => route::service_called(Names { header: said.service, authority: line.authority, host: said.host })?,
+    let Addressed { service, path, own } = match bound {
+        Some(door) => Addressed { service: door.service.as_str().into(), path: line.path, own: None },
+        None => addressed(line, &said)?,
     };
     let version = match (bound.and_then(|door| door.version.clone()), said.version) {
         (Some(version), _) => Some(version),
@@ -134,11 +148,52 @@ pub fn read<'a>(
         trace: Some(trace.unwrap_or_else(new_trace)),
         service: Bytes::copy_from_slice(service.as_bytes()),
         method: method(line.method),
-        path: Bytes::copy_from_slice(line.path.as_bytes()),
+        path: Bytes::copy_from_slice(path.as_bytes()),
         headers,
         ..RequestHead::default()
     };
-    Ok(Asked { head, version, deadline, upgrade: upgrade.is_some(), grpc: said.grpc })
+    Ok(Asked { head, version, deadline, upgrade: upgrade.is_some(), grpc: said.grpc, own })
+}
+
+/// Whom a request is for.
+struct Addressed<'a> {
+    service: Cow<'a, str>,
+    path: &'a str,
+    own: Option<OwnAnswer>,
+}
+
+/// A service by its name; or by what the sidecar's own interfaces mean, where the sidecar itself is called by its address.
+fn addressed<'a>(line: &Line<'a>, said: &Said<'a>) -> Result<Addressed<'a>, Error> {
+    let called = |service, path| Addressed { service, path, own: None };
+    let unnamed =
+        match route::service_called(Names { header: said.service, authority: line.authority, host: said.host }) {
+            Ok(service) => return Ok(called(service, line.path)),
+            Err(error) => error,
+        };
+    if unnamed.code() != ErrorCode::NoServiceNamed {
+        return Err(unnamed);
+    }
+    if said.has_origin {
+        // Such a path needs nothing that a page of another site could not send.
+        return Err(Error::local(
+            ErrorCode::ForbiddenOrigin,
+            Phase::Route,
+            "the request comes from a page in a browser",
+        ));
+    }
+    if let Some(app) = said.dapr_app {
+        return Ok(called(app.into(), line.path));
+    }
+    let answered = |service: &'a str, own| Addressed { service: service.into(), path: line.path, own: Some(own) };
+    match route::own(line.path).ok_or(unnamed)? {
+        Own::Call { rpc: true, .. } | Own::JsonRpc { .. } if line.method != "POST" => {
+            Err(bad(format!("a procedure is called with POST, not with {}", line.method)))
+        }
+        Own::Call { service, path, .. } => Ok(called(service.into(), path)),
+        Own::JsonRpc { service } => Ok(answered(service, OwnAnswer::JsonRpc)),
+        Own::Health => Ok(answered("", OwnAnswer::Health)),
+        Own::Metadata => Ok(answered("", OwnAnswer::Metadata)),
+    }
 }
 
 /// What the fields say to this sidecar.
@@ -146,6 +201,7 @@ pub fn read<'a>(
 struct Said<'a> {
     host: Option<&'a str>,
     service: Option<&'a str>,
+    dapr_app: Option<&'a str>,
     version: Option<&'a str>,
     timeout: Option<&'a [u8]>,
     grpc_timeout: Option<&'a [u8]>,
@@ -153,6 +209,7 @@ struct Said<'a> {
     upgrade: Option<&'a [u8]>,
     grpc: bool,
     has_upgrade: bool,
+    has_origin: bool,
     has_trace_state: bool,
     has_request_id: bool,
 }
@@ -164,6 +221,10 @@ impl<'a> Said<'a> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => only(&mut self.host, field)?,
+            6 if is(b"origin") => {
+                self.has_origin = true;
+                return Ok(true);
+            }
             7 if is(b"upgrade") => {
                 // Twice is a list.
                 let first = !std::mem::replace(&mut self.has_upgrade, true);
@@ -173,6 +234,7 @@ impl<'a> Said<'a> {
                 self.has_trace_state = true;
                 return Ok(true);
             }
+            11 if is(b"dapr-app-id") => only(&mut self.dapr_app, field)?,
             // It travels in the head, as do the timeouts.
             11 if is(b"traceparent") => self.trace = self.trace.or(Some(field.value)),
             12 if is(b"grpc-timeout") => self.grpc_timeout = self.grpc_timeout.or(Some(field.value)),

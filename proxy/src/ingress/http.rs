@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::call::{Body, Reply};
 use crate::config::{Config, Door};
-use crate::dispatch::{self, Dispatcher};
+use crate::dispatch;
 use crate::edge::http2::Opening;
 use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket};
 use crate::error::{Error, ErrorCode, Phase};
@@ -27,6 +27,7 @@ use crate::ingress::date::Date;
 use crate::ingress::http2::Http2Door;
 use crate::ingress::kept::Kept;
 use crate::ingress::listener::Permit;
+use crate::ingress::own::OwnAnswers;
 use crate::ingress::patience::Patience;
 use crate::ingress::tunnel;
 use crate::metrics::{CallMetrics, Direction, Held, Metrics};
@@ -40,8 +41,6 @@ const WARM_CONNECTIONS: usize = 128;
 /// What all connections to this door share, on one worker.
 #[derive(Debug)]
 pub struct HttpDoor {
-    /// Carries the calls.
-    pub dispatcher: Rc<Dispatcher>,
     /// Limits.
     pub config: Arc<Config>,
     /// Counted into.
@@ -58,6 +57,8 @@ pub struct HttpDoor {
     pub date: Rc<Date>,
     /// Connections that keep the room for a call.
     pub warm: Cell<usize>,
+    /// What the sidecar answers itself, and the way of all calls.
+    pub own: Rc<OwnAnswers>,
     /// Takes over what turns out to be HTTP/2.
     pub http2: Rc<Http2Door>,
 }
@@ -208,8 +209,9 @@ impl HttpDoor {
             Ok(body) => body,
             Err(error) => return Some(Err(error)),
         };
+        let own = asked.own;
         let mut call = asked.into_call(body, socket.body_announced(), record);
-        let mut answer = pin!(self.dispatcher.call(&mut call, record));
+        let mut answer = pin!(self.own.carry(own, &mut call, record));
         poll_fn(|cx| {
             // First: a body that the caller broke off looks like the peer's failure otherwise.
             if socket.poll_hangup(cx).is_ready() {

@@ -22,7 +22,7 @@ use wire::limits::QUICK_CANCEL;
 
 use crate::call::{Body, Reply};
 use crate::config::Config;
-use crate::dispatch::{self, Dispatcher};
+use crate::dispatch;
 use crate::edge::http2::{self, Io, Opening, Sending};
 use crate::edge::{Side, Unsent, Watch};
 use crate::error::Error;
@@ -31,6 +31,7 @@ use crate::ingress::caller::Caller;
 use crate::ingress::crew::{Crew, Job};
 use crate::ingress::date::Date;
 use crate::ingress::kept::Kept;
+use crate::ingress::own::OwnAnswers;
 use crate::ingress::patience::Busy;
 use crate::metrics::{CallMetrics, Direction, Metrics};
 use crate::record::{Counted, Record};
@@ -38,8 +39,8 @@ use crate::record::{Counted, Record};
 /// What all connections to this door share, on one worker.
 #[derive(Debug)]
 pub struct Http2Door {
-    /// Carries the calls.
-    pub dispatcher: Rc<Dispatcher>,
+    /// What the sidecar answers itself, and the way of all calls.
+    pub own: Rc<OwnAnswers>,
     /// Limits.
     pub config: Arc<Config>,
     /// Counted into.
@@ -201,8 +202,9 @@ impl Http2Door {
             Ok(body) => body,
             Err(error) => return Some(Err(error)),
         };
+        let own = asked.own;
         let mut call = asked.into_call(body, announced, record);
-        let mut answer = pin!(self.dispatcher.call(&mut call, record));
+        let mut answer = pin!(self.own.carry(own, &mut call, record));
         poll_fn(|cx| {
             // First: a body that the caller broke off looks like the peer's failure otherwise.
             if respond.poll_reset(cx).is_ready() {

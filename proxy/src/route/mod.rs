@@ -1,7 +1,9 @@
 //! From what a caller wrote to the service it means. Pure.
 
+mod own;
 mod timeout;
 
+pub use own::{Own, own};
 pub use timeout::{deadline_of, grpc_timeout};
 
 use std::borrow::Cow;
