@@ -18,6 +18,7 @@ mod keepalive;
 mod limits;
 mod mixups;
 mod outage;
+mod proxy;
 mod rolling;
 mod rotation;
 mod rpc;

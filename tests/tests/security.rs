@@ -180,11 +180,11 @@ fn addresses_are_not_reachable_through_the_door() {
         let answer = get(caller.outbound(), &format!("{host}:{port}"), "/who");
         assert!([400, 403].contains(&answer.status()), "Host {host}: {}", answer.summary());
     }
-    for authority in [format!("127.0.0.1:{port}"), "payments:80".into(), "169.254.169.254:80".into()] {
+    for authority in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), "169.254.169.254:80".into()] {
         let mut conn = Conn::connect(caller.outbound()).unwrap();
         conn.write(format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n").as_bytes()).unwrap();
         let head = conn.read_head().unwrap();
-        assert!((400..500).contains(&head.status), "CONNECT {authority}: {head:?}");
+        assert_eq!(head.status, 403, "CONNECT {authority}: {head:?}");
     }
     for name in ["../etc/passwd", "pay%2fments", "pay ments", "-payments", "payments..pillion", &"p".repeat(300)] {
         let answer = call(caller.outbound(), &Request::get("x", "/").header("x-pillion-service", name));

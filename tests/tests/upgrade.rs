@@ -1,5 +1,6 @@
 //! A connection that is handed over to another protocol: WebSocket (RFC 6455) and whatever else an app agrees to.
 
+use pillion_tests::grpc::node;
 use pillion_tests::ports::heavy;
 use pillion_tests::prelude::*;
 use pillion_tests::process::{Process, run};
@@ -77,6 +78,71 @@ async def main():
 asyncio.run(main())
 "#;
 
+/// The same of npm's `ws`.
+const NODE_SERVER: &str = r#"
+const { WebSocketServer } = require("ws");
+const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[1]), maxPayload: 0, perMessageDeflate: true, handleProtocols: () => "chat" });
+server.on("connection", (socket) => {
+  socket.on("message", (message, isBinary) => {
+    const text = isBinary ? "" : message.toString();
+    const close = /^close (\d+) (.*)$/s.exec(text.length < 200 ? text : "");
+    if (close) socket.close(Number(close[1]), close[2]);
+    else socket.send(message, { binary: isBinary });
+  });
+});
+"#;
+
+/// Cases of RFC 6455 with npm's `ws`, which can send a message frame by frame.
+const NODE_CLIENT: &str = r#"
+const WebSocket = require("ws");
+const { createHash } = require("crypto");
+const sha256 = (data) => createHash("sha256").update(data).digest("hex");
+const connect = (options = {}) =>
+  new Promise((resolve, reject) => {
+    const socket = new WebSocket("ws://" + process.argv[1] + "/chat?room=1", ["chat"], { maxPayload: 0, ...options });
+    socket.on("open", () => resolve(socket));
+    socket.on("error", reject);
+  });
+const next = (socket, event) => new Promise((resolve) => socket.once(event, (...values) => resolve(values)));
+async function main() {
+  const socket = await connect();
+  console.log("subprotocol", socket.protocol, "extensions", socket.extensions);
+  for (const message of ["", "text", "ünï", Buffer.alloc(0), Buffer.from("bytes"), "x".repeat(125), "x".repeat(126), "x".repeat(65535), "x".repeat(65536)]) {
+    socket.send(message);
+    const [answer, isBinary] = await next(socket, "message");
+    console.log(isBinary ? "binary" : "text", answer.length, answer.equals(Buffer.from(message)));
+  }
+  socket.ping("are you there");
+  console.log("pong", (await next(socket, "pong"))[0].toString());
+  for (let number = 0; number < 50; number++) {
+    socket.send("fragment " + number + " ", { fin: number === 49, compress: false });
+    if (number % 10 === 5) {
+      socket.ping();
+      await next(socket, "pong");
+    }
+  }
+  console.log("fragmented", sha256((await next(socket, "message"))[0]));
+  socket.close(1000, "done");
+  console.log("closed by us", ...(await next(socket, "close")).map(String));
+  const large = await connect({ perMessageDeflate: false });
+  large.send(Buffer.alloc(64 * 1024 * 1024, "pattern"));
+  console.log("64 MiB", sha256((await next(large, "message"))[0]));
+  large.terminate();
+  for (const [code, reason] of [[1000, "done"], [1001, "away"], [1011, "broken"], [3000, "ours"], [4999, "ü"]]) {
+    const socket = await connect();
+    socket.send("close " + code + " " + reason);
+    console.log("closed by it", ...(await next(socket, "close")).map(String));
+  }
+}
+main();
+"#;
+
+fn javascript(script: &str, argument: &str) -> Command {
+    let mut command = node();
+    command.arg("-e").arg(script).arg(argument);
+    command
+}
+
 fn python(script: &str, argument: &str) -> Command {
     // Debian's own, which has Debian's packages.
     let mut command = Command::new("/usr/bin/python3");
@@ -86,19 +152,34 @@ fn python(script: &str, argument: &str) -> Command {
 
 #[test]
 fn websocket_is_as_it_is_without_sidecars() {
+    as_without_sidecars(python, SERVER, &[(python, CLIENT, 22)]);
+}
+
+#[test]
+fn websocket_of_npm_is_as_it_is_without_sidecars_whoever_calls() {
+    as_without_sidecars(javascript, NODE_SERVER, &[(javascript, NODE_CLIENT, 19), (python, CLIENT, 22)]);
+}
+
+type Language = fn(&str, &str) -> Command;
+
+/// Runs each client against the app, directly and through two sidecars: it prints so many lines, and the same.
+fn as_without_sidecars(app: Language, script: &str, clients: &[(Language, &str, usize)]) {
     let _turn = heavy();
     let (port, dir) = (Port::lease(), tempfile::tempdir().unwrap());
-    let _app = Process::start("websocket app", python(SERVER, &port.number().to_string()), &dir.path().join("app.log"));
+    let _app = Process::start("websocket app", app(script, &port.number().to_string()), &dir.path().join("app.log"));
     until("the app accepts", PATIENCE, || TcpStream::connect(port.local()));
     let mesh = Mesh::on_files();
     let _callee = mesh.builder("payments").app(port.local()).start();
     let door = Port::lease();
     let entry = format!("[[outbound]]\nlisten = \"{}\"\nservice = \"payments\"", door.local());
     let _caller = mesh.builder("web").config(&format!("prefetch = [\"payments\"]\n{entry}")).start();
-    let seen = |at: SocketAddr| run(python(CLIENT, &at.to_string()), Duration::from_secs(120)).success().to_owned();
-    let direct = seen(port.local());
-    assert!(direct.lines().count() == 22 && !direct.contains("False"), "{direct}");
-    assert_eq!(seen(door.local()), direct);
+    for (client, script, lines) in clients {
+        let seen = |at: SocketAddr| run(client(script, &at.to_string()), Duration::from_secs(120)).success().to_owned();
+        let direct = seen(port.local());
+        assert_eq!(direct.lines().count(), *lines, "{direct}");
+        assert!(!direct.to_lowercase().contains("false"), "{direct}");
+        assert_eq!(seen(door.local()), direct);
+    }
 }
 
 /// An app that agrees to any upgrade, says what it was asked, and then sends back what it is sent.

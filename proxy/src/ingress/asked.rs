@@ -27,12 +27,21 @@ pub struct Asked {
     pub version: Option<registry::Version>,
     /// When the caller gives up.
     pub deadline: Option<Deadline>,
-    /// The caller asks to go on in another protocol: the head says in which.
-    pub upgrade: bool,
+    /// The connection is to carry bytes, once the app agrees.
+    pub tunnel: Option<Tunnel>,
     /// It is a gRPC call.
     pub grpc: bool,
     /// It is no call of a service, but for the sidecar itself to answer.
     pub own: Option<OwnAnswer>,
+}
+
+/// What a connection leaves HTTP for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnel {
+    /// The protocol that the head says, spoken with an HTTP app (RFC 9110, 7.8).
+    Upgrade,
+    /// A connection to an app of raw TCP (RFC 9110, 9.3.6).
+    Connect,
 }
 
 /// What the sidecar answers itself.
@@ -48,8 +57,9 @@ pub enum OwnAnswer {
 
 impl Asked {
     /// The call, with its body. `announced`: the length that its head announced.
+    #[inline]
     pub fn into_call(self, body: Body, announced: Option<u64>, record: &mut Record) -> Call {
-        let Asked { mut head, version, deadline, upgrade, grpc, own: _ } = self;
+        let Asked { mut head, version, deadline, tunnel, grpc, own: _ } = self;
         let length = match &body {
             Body::Whole(bytes) => {
                 record.sent(bytes.len());
@@ -61,8 +71,8 @@ impl Asked {
         if let Some(length) = length {
             head.headers.push_number(b"content-length", length);
         }
-        let safe = fields::is_safe(&head.method) && !upgrade;
-        let call = Call { head, version, deadline, safe, tunnel: upgrade, grpc, body };
+        let safe = fields::is_safe(&head.method) && tunnel.is_none();
+        let call = Call { head, version, deadline, safe, tunnel: tunnel.is_some(), grpc, body };
         record.describe(&call);
         call
     }
@@ -80,6 +90,8 @@ pub struct Line<'a> {
     pub is_empty: bool,
     /// The connection may be handed over to another protocol.
     pub may_upgrade: bool,
+    /// It asks for a connection to an app, by [`Line::authority`].
+    pub is_connect: bool,
     /// How long the head is, about, and its number of fields.
     pub size: (usize, usize),
 }
@@ -144,6 +156,12 @@ pub fn read<'a>(
     if let Some(protocol) = upgrade {
         headers.push(b"upgrade", protocol);
     }
+    if line.is_connect {
+        // What else the head says was for this hop: to the app it is a connection.
+        let service = Bytes::copy_from_slice(service.as_bytes());
+        let head = RequestHead { kind: wire::Kind::Tcp, trace, service, ..RequestHead::default() };
+        return Ok(Asked { head, version, deadline, tunnel: Some(Tunnel::Connect), grpc: false, own: None });
+    }
     let head = RequestHead {
         trace: Some(trace.unwrap_or_else(new_trace)),
         service: Bytes::copy_from_slice(service.as_bytes()),
@@ -152,7 +170,7 @@ pub fn read<'a>(
         headers,
         ..RequestHead::default()
     };
-    Ok(Asked { head, version, deadline, upgrade: upgrade.is_some(), grpc: said.grpc, own })
+    Ok(Asked { head, version, deadline, tunnel: upgrade.map(|_| Tunnel::Upgrade), grpc: said.grpc, own })
 }
 
 /// Whom a request is for.
@@ -216,6 +234,7 @@ struct Said<'a> {
 
 impl<'a> Said<'a> {
     /// Looks at a field. Says whether it goes on as it is.
+    #[inline]
     fn take(&mut self, field: &Field<'a>) -> Result<bool, Error> {
         let name = field.name.as_bytes();
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);

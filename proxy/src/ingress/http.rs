@@ -137,7 +137,7 @@ impl HttpDoor {
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
         let counted = Counted::new(&self.calls);
         socket.begin_body(framing, self.config.limits.header_bytes);
-        let upgrade = call.as_ref().is_ok_and(|asked| asked.upgrade);
+        let tunnel = call.as_ref().ok().and_then(|asked| asked.tunnel);
         let result = match call {
             Ok(asked) => {
                 let side = if expects_continue { Side::WaitingCaller } else { Side::Caller };
@@ -149,7 +149,7 @@ impl HttpDoor {
             }
             Err(error) => Err(error),
         };
-        let rendered = result.and_then(|reply| answer::render(reply, is_head, upgrade, version, &self.date));
+        let rendered = result.and_then(|reply| answer::render(reply, is_head, tunnel, version, &self.date));
         let (mut head, message) = match rendered {
             Ok((head, status, message)) => {
                 record.answered(status);
@@ -158,7 +158,7 @@ impl HttpDoor {
                     tunnel::ended(carried, socket, &mut record, &self.metrics);
                     return false;
                 }
-                if upgrade {
+                if tunnel.is_some() {
                     // Declined: not a byte was read of what the tunnel would have carried, and what comes next is a request.
                     socket.begin_body(Framing::None, 0);
                 }
@@ -205,7 +205,7 @@ impl HttpDoor {
     ) -> Option<Result<Reply, Error>> {
         let body = match self.gather(socket, side).await {
             // Whatever it expects: no answer but the app's may stand before what the tunnel carries.
-            Ok(_) if asked.upgrade => edge::tunnel::receive(socket, Side::Caller),
+            Ok(_) if asked.tunnel.is_some() => edge::tunnel::receive(socket, Side::Caller),
             Ok(body) => body,
             Err(error) => return Some(Err(error)),
         };

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::Either;
 use serde_json::json;
 use wire::{Headers, ResponseHead};
 
@@ -30,13 +31,18 @@ pub struct OwnAnswers {
 
 impl OwnAnswers {
     /// Carries a call to its service, or answers it here.
-    pub async fn carry(&self, own: Option<OwnAnswer>, call: &mut Call, record: &mut Record) -> Result<Reply, Error> {
+    pub fn carry<'a>(
+        &'a self,
+        own: Option<OwnAnswer>,
+        call: &'a mut Call,
+        record: &'a mut Record,
+    ) -> impl Future<Output = Result<Reply, Error>> + 'a {
         match own {
-            None => self.dispatcher.call(call, record).await,
+            None => Either::Left(self.dispatcher.call(call, record)),
             Some(own) => {
                 record.forget();
                 // On the heap: the many calls that go on do not carry room for it.
-                Box::pin(self.answer(own, call)).await
+                Either::Right(Box::pin(self.answer(own, call)))
             }
         }
     }

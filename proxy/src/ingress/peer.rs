@@ -207,7 +207,7 @@ impl PeerDoor {
         } else {
             Body::stream(Upload { recv, first: Some(body).filter(|bytes| !bytes.is_empty()), sent: record.upload() })
         };
-        let grpc = head.headers.get(b"content-type").is_some_and(fields::is_grpc);
+        let grpc = &head.method[..] == b"POST" && head.headers.get(b"content-type").is_some_and(fields::is_grpc);
         let head = for_app(head, caller, deadline, grpc);
         let result = tokio::select! {
             biased;

@@ -64,7 +64,8 @@ impl App {
         match self.protocol() {
             AppProtocol::Tcp => tcp::connect(&self.sockets, body).await,
             AppProtocol::Http => http::call(&self.sockets, self.limits, head, body).await,
-            AppProtocol::H2c => self.http2.call(head, body).await,
+            // On the heap: a call over HTTP/1.1 carries no room for it.
+            AppProtocol::H2c => Box::pin(self.http2.call(head, body)).await,
         }
     }
 

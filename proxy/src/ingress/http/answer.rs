@@ -6,6 +6,7 @@ use http1::{Framing, Refusal, Version};
 use crate::call::{Body, Reply, SWITCHING_PROTOCOLS};
 use crate::edge::{Message, fields};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+use crate::ingress::asked::Tunnel;
 use crate::ingress::date::Date;
 
 /// Room for an answer's first line, for what is added to its fields, and for a small body.
@@ -15,7 +16,7 @@ const ANSWER_BYTES: usize = 512;
 pub fn render(
     reply: Reply,
     is_head: bool,
-    upgrade: bool,
+    tunnel: Option<Tunnel>,
     version: Version,
     date: &Date,
 ) -> Result<(Vec<u8>, u16, Message), Error> {
@@ -24,6 +25,13 @@ pub fn render(
         Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Wait, Executed::Yes, detail)
     };
     let Reply { head, body } = reply;
+    if tunnel == Some(Tunnel::Connect) {
+        // Connected: such an answer has no other fields (RFC 9110, 9.3.6).
+        let mut text = Vec::with_capacity(ANSWER_BYTES);
+        status_line(&mut text, head.status).map_err(|refusal| invalid(refusal.to_string()))?;
+        http1::encode::end_of_head(&mut text, Framing::Tunnel);
+        return Ok((text, head.status, (Framing::Tunnel, body)));
+    }
     let mut text = Vec::with_capacity(head.headers.text_bytes() + 4 * head.headers.len() + ANSWER_BYTES);
     status_line(&mut text, head.status)
         .and_then(|()| fields::write(&mut text, &head.headers))
@@ -36,7 +44,7 @@ pub fn render(
         });
     }
     let announced = fields::content_length(&head.headers);
-    if upgrade
+    if tunnel == Some(Tunnel::Upgrade)
         && head.status == SWITCHING_PROTOCOLS
         && let Some(protocol) = head.headers.get(b"upgrade").and_then(fields::upgrade)
     {

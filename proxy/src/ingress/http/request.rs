@@ -36,7 +36,8 @@ pub fn read(head: &[u8], count: usize, limits: &Limits, bound: Option<&Door>) ->
         call: understand(request, head.len(), limits, bound),
         version: request.version,
         framing: request.framing,
-        keep_alive: request.keep_alive,
+        // What stands behind a CONNECT was meant for its tunnel: where that is refused, it is not to be read as a request.
+        keep_alive: request.keep_alive && request.method != "CONNECT",
         expects_continue: request.expects_continue,
         is_head: request.method == "HEAD",
         http2: upgrade_to_http2(request),
@@ -61,6 +62,7 @@ fn understand(
         path: &path,
         is_empty: request.framing == Framing::Length(0),
         may_upgrade: may_upgrade(request),
+        is_connect: request.method == "CONNECT",
         size: (bytes, request.fields.len()),
     };
     let fields = request.fields.iter().map(|field| (*field, false));
@@ -136,7 +138,12 @@ impl Request {
 fn target<'a>(request: &http1::RequestHead<'a>) -> Result<(Option<Authority>, Cow<'a, str>), Error> {
     let target = request.target;
     if request.method == "CONNECT" {
-        return Err(bad("CONNECT is not offered on this port"));
+        if request.framing != Framing::None {
+            // Where it would end and the tunnel begin, servers disagree.
+            return Err(bad("CONNECT with a body"));
+        }
+        let authority = target.parse().map_err(|_| bad("the target is no authority"))?;
+        return Ok((Some(authority), Cow::Borrowed("")));
     }
     if target.starts_with('/') || (target == "*" && request.method == "OPTIONS") {
         return Ok((None, Cow::Borrowed(target)));

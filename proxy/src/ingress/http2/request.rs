@@ -38,6 +38,7 @@ pub fn read(head: &Parts, limits: &Limits, bound: Option<&Door>) -> Result<Asked
         path: head.uri.path_and_query().map_or("/", |path| path.as_str()),
         is_empty: announced(&head.headers) == Some(0),
         may_upgrade: false,
+        is_connect: false,
         size: (head.headers.len() * TEXT_BYTES, head.headers.len()),
     };
     asked::read(&line, own.into_iter().chain(rest).chain(cookie_field), |_| false, limits, bound)
