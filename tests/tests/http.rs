@@ -74,6 +74,22 @@ fn a_caller_that_asks_first_is_told_to_continue() {
 }
 
 #[test]
+fn a_request_that_is_refused_before_its_body_came_ends_the_connection() {
+    let mesh = Mesh::on_files();
+    let (caller, payments) = mesh.pair();
+    let before = payments.app.requests();
+    let mut conn = Conn::connect(caller.outbound()).unwrap();
+    conn.write(
+        b"POST /echo HTTP/1.1\r\nhost: payments\r\nx-pillion-timeout: soon\r\ncontent-length: 100\r\n\r\nhalf of it",
+    )
+    .unwrap();
+    let answer = conn.read_response(false).unwrap();
+    assert_eq!((answer.status(), answer.header("x-pillion-error")), (400, Some("bad-request")));
+    assert!(conn.closed_within(Duration::from_secs(5)));
+    assert_eq!(payments.app.requests(), before);
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let mesh = Mesh::on_files();
     let (caller, _payments) = mesh.pair();

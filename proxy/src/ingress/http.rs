@@ -167,8 +167,9 @@ impl HttpDoor {
             Err(error) => {
                 self.metrics.generated_error(error.code().as_str()).inc();
                 record.failed(&error, dispatch::outcome_of(&error));
-                // What follows the head of a request that was refused may be its body or another request.
+                // What follows the head of a request that was refused may be its body or another request: nobody waits for its end.
                 keep_alive &= socket.is_message_over();
+                socket.abandon_body();
                 answer::render_error(&error, is_head)
             }
         };
