@@ -5,13 +5,15 @@
 
 pub mod fields;
 pub mod http2;
+mod read_error;
 mod receive;
 mod scratch;
 mod sending;
 mod socket;
 pub mod tunnel;
 
+pub use read_error::ReadError;
 pub use receive::{Side, gather};
 pub use scratch::Scratch;
 pub use sending::{Message, Sending, Unsent, Watch};
-pub use socket::{Arrived, ReadError, Socket};
+pub use socket::{Arrived, Socket};

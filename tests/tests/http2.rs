@@ -56,6 +56,8 @@ fn whatever_caller_and_app_speak_the_exchange_is_the_same() {
             };
             assert_eq!(ask(&[&url("/who")]), "payments-1", "{case}");
             assert_eq!(ask(&["-d", "some words", &url("/echo")]), "some words", "{case}");
+            let filler = format!("x-filler: {}", "f".repeat(50_000));
+            assert_eq!(ask(&["-H", &filler, &url("/who")]), "payments-1", "{case}");
             assert_eq!(ask(&["-X", "POST", "-H", "x-id: empty", &url("/echo")]), "empty", "{case}");
             let head = ask(&["-I", &url("/download?bytes=1000")]);
             assert!(head.contains(" 200") && head.contains("content-length: 1000"), "{case}: {head}");
@@ -481,4 +483,34 @@ fn settings_without_end_are_answered_and_bounded() {
     }
     let code = frames.end();
     assert!(flood.join().unwrap() || code == Some(ENHANCE_YOUR_CALM), "{code:?}");
+}
+
+#[test]
+fn calls_to_an_app_that_accepts_and_says_nothing_fail_together() {
+    // It answers the sidecar's question how it is, and from then on nobody.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let app = RawApp::start(move |stream| {
+        if count.fetch_add(1, Ordering::SeqCst) > 0 {
+            let _ = std::io::Read::read_to_end(&mut &stream, &mut Vec::new());
+            return;
+        }
+        let Ok(mut frames) = Frames::accept(stream, &[]) else { return };
+        while let Ok(frame) = frames.until(|frame| frame.kind == HEADERS) {
+            let fields = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "12")];
+            let _ = frames.send(&Frame::new(HEADERS, END_STREAM | END_HEADERS, frame.stream, literals(&fields)));
+        }
+    });
+    let (caller, _callee) = before(&app);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..20).map(|_| scope.spawn(|| get(caller.outbound(), "payments", "/"))).collect();
+        for call in calls {
+            let answer = call.join().unwrap();
+            let seen = (answer.status(), answer.header("x-pillion-error"), answer.json()["executed"] == "no");
+            assert_eq!(seen, (503, Some("app-not-connected"), true), "{}", answer.summary());
+        }
+    });
+    // Each alone would wait for `timeouts.app_connect` (1 s) behind all others.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }

@@ -13,7 +13,8 @@ use wire::Headers;
 use wire::limits::INLINE_BODY_BYTES;
 
 use super::fields;
-use super::socket::{ReadError, Socket};
+use super::read_error::ReadError;
+use super::socket::Socket;
 use crate::call::{Body, BodyStream, Part};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 

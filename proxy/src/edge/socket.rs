@@ -1,7 +1,6 @@
 //! An app's connection: reads heads and bodies, writes, counts bytes.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -15,6 +14,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::read_error::ReadError;
 use super::scratch::{LARGE_PIECE_BYTES, Scratch};
 use crate::metrics::ByFlow;
 
@@ -340,36 +340,6 @@ impl Input {
     fn wake_waiting(&mut self) {
         if let Some(waker) = self.waits_for_end.take() {
             waker.wake();
-        }
-    }
-}
-
-/// Why a message could not be read.
-#[derive(Debug)]
-pub enum ReadError {
-    /// What came is none, or less than announced.
-    Refused(Refusal),
-    /// The connection broke.
-    Broken(io::Error),
-}
-
-impl From<Refusal> for ReadError {
-    fn from(refusal: Refusal) -> ReadError {
-        ReadError::Refused(refusal)
-    }
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> ReadError {
-        ReadError::Broken(error)
-    }
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReadError::Refused(refusal) => refusal.fmt(f),
-            ReadError::Broken(error) => error.fmt(f),
         }
     }
 }

@@ -191,19 +191,17 @@ fn addressed<'a>(line: &Line<'a>, said: &Said<'a>) -> Result<Addressed<'a>, Erro
     if unnamed.code() != ErrorCode::NoServiceNamed {
         return Err(unnamed);
     }
+    let own = match said.dapr_app {
+        Some(service) => Own::Call { service, path: line.path, rpc: false },
+        None => route::own(line.path).ok_or(unnamed)?,
+    };
     if said.has_origin {
         // Such a path needs nothing that a page of another site could not send.
-        return Err(Error::local(
-            ErrorCode::ForbiddenOrigin,
-            Phase::Route,
-            "the request comes from a page in a browser",
-        ));
-    }
-    if let Some(app) = said.dapr_app {
-        return Ok(called(app.into(), line.path));
+        let detail = "the request comes from a page in a browser";
+        return Err(Error::local(ErrorCode::ForbiddenOrigin, Phase::Route, detail));
     }
     let answered = |service: &'a str, own| Addressed { service: service.into(), path: line.path, own: Some(own) };
-    match route::own(line.path).ok_or(unnamed)? {
+    match own {
         Own::Call { rpc: true, .. } | Own::JsonRpc { .. } if line.method != "POST" => {
             Err(bad(format!("a procedure is called with POST, not with {}", line.method)))
         }

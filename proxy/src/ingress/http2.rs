@@ -182,8 +182,9 @@ impl Http2Door {
         };
         let mut sending = Sending::new(stream, source, kept);
         if let Err(Unsent::Source(error)) = poll_fn(|cx| sending.poll(cx)).await {
-            let told = form.grpc && sending.stream().send_trailers(grpc::trailers(&error)).is_ok();
-            if !told {
+            if form.grpc && sending.stream().send_trailers(grpc::trailers(&error)).is_ok() {
+                self.metrics.generated_error(error.code().as_str()).inc();
+            } else {
                 sending.stream().send_reset(Reason::INTERNAL_ERROR);
             }
         }

@@ -43,8 +43,11 @@ pub struct Http2Pool {
     connect_timeout: Duration,
     idle_timeout: Duration,
     connections: RefCell<Vec<Rc<Connection>>>,
-    /// One connects at a time: the others may find room on what comes of it.
+    /// One connects at a time: the others may find room on what comes of it, or share its failure.
     connecting: Semaphore,
+    /// Attempts to connect that have begun, and what became of the last one.
+    attempts: Cell<u64>,
+    failure: RefCell<Option<Error>>,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,8 @@ impl Http2Pool {
             idle_timeout: config.timeouts.app_idle,
             connections: RefCell::default(),
             connecting: Semaphore::new(1),
+            attempts: Cell::new(0),
+            failure: RefCell::default(),
         })
     }
 
@@ -116,13 +121,23 @@ impl Http2Pool {
         if let Some(lent) = self.lend_now() {
             return Ok(lent);
         }
+        let before = self.attempts.get();
         // The semaphore is never closed.
         let _turn = self.connecting.acquire().await;
         if let Some(lent) = self.lend_now() {
             return Ok(lent);
         }
-        let connection = self.connect().await?;
-        Ok(Lent::new(connection))
+        // An attempt that began after this call came has failed: it would have been this call's own. Otherwise calls that wait would
+        // fail one after the other, each after a timeout of its own.
+        if self.attempts.get() > before
+            && let Some(failure) = &*self.failure.borrow()
+        {
+            return Err(failure.clone());
+        }
+        self.attempts.set(self.attempts.get() + 1);
+        let connected = self.connect().await;
+        *self.failure.borrow_mut() = connected.as_ref().err().cloned();
+        connected.map(Lent::new)
     }
 
     fn lend_now(&self) -> Option<Lent> {

@@ -59,13 +59,8 @@ impl<T: FnMut(bool)> Io<T> {
         Io { socket, first, insert, frames: Frames::default(), told }
     }
 
-    /// Before the request that is to be inserted: no further than to the end of the frame that it stands behind.
-    fn poll_up_to_insert(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.frames.begun > 0 && self.frames.is_between() {
-            let count = self.insert.len().min(into.remaining());
-            into.put_slice(&self.insert.split_to(count));
-            return Poll::Ready(Ok(()));
-        }
+    /// Before what is to be inserted: no further than to the end of the frame that it stands behind.
+    fn poll_before_insert(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut room = [0; 64];
         let count = self.frames.missing().min(into.remaining()).min(room.len());
         let mut part = ReadBuf::new(&mut room[..count]);
@@ -79,14 +74,17 @@ impl<T: FnMut(bool) + Unpin> AsyncRead for Io<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = into.filled().len();
-        if !this.insert.is_empty() {
-            ready!(this.poll_up_to_insert(cx, into))?;
-        } else if this.first.is_empty() {
-            ready!(this.socket.poll_bytes(cx, into))?;
-        } else {
+        if this.frames.begun > 0 && this.frames.is_between() && !this.insert.is_empty() {
+            this.first = std::mem::take(&mut this.insert);
+        }
+        if !this.first.is_empty() {
             let count = this.first.len().min(into.remaining());
             into.put_slice(&this.first[..count]);
             this.first.advance(count);
+        } else if !this.insert.is_empty() {
+            ready!(this.poll_before_insert(cx, into))?;
+        } else {
+            ready!(this.socket.poll_bytes(cx, into))?;
         }
         let came = &into.filled()[before..];
         if !came.is_empty() {

@@ -32,6 +32,7 @@ pub fn read(head: &Parts, limits: &Limits, bound: Option<&Door>) -> Result<Asked
     let rest = head.headers.iter().filter(|(name, _)| cookie.is_none() || *name != COOKIE);
     let rest = rest.map(|(name, value)| (Field { name: name.as_str(), value: value.as_bytes() }, value.is_sensitive()));
     let cookie_field = cookie.as_deref().map(|value| field("cookie", value));
+    let count = head.headers.len() + usize::from(own.is_some());
     let line = Line {
         method: head.method.as_str(),
         authority: None,
@@ -39,7 +40,7 @@ pub fn read(head: &Parts, limits: &Limits, bound: Option<&Door>) -> Result<Asked
         is_empty: announced(&head.headers) == Some(0),
         may_upgrade: false,
         is_connect: false,
-        size: (head.headers.len() * TEXT_BYTES, head.headers.len()),
+        size: (count * TEXT_BYTES, count),
     };
     asked::read(&line, own.into_iter().chain(rest).chain(cookie_field), |_| false, limits, bound)
 }
