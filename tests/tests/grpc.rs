@@ -168,22 +168,23 @@ fn a_callee_that_is_killed_ends_its_calls_with_a_status_and_the_metrics_tell() {
     let app = Interop::start(Library::Python);
     let mut pair = Pair::new(app.address(), "");
     let door = pair.door.local().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let answered = dir.path().join("answered");
+    let told = answered.display().to_string();
     let running = std::thread::spawn(move || {
         script(
             r#"
 answers = calls(sys.argv[1])["output"](messages.StreamingOutputCallRequest(response_parameters=[
     messages.ResponseParameters(size=1), messages.ResponseParameters(size=1, interval_us=60_000_000)]), timeout=50)
 next(answers)
+open(sys.argv[2], "w").close()
 error = failure(lambda: next(answers))
 print(error.code(), error.details())
 "#,
-            &[&door],
+            &[&door, &told],
         )
     });
-    until("the call is under way", PATIENCE, || match pair.callee.metric("pillion_calls_in_flight", &[]) {
-        1.0 => Ok(()),
-        other => Err(other),
-    });
+    until("the first answer has come", PATIENCE, || if answered.exists() { Ok(()) } else { Err("not yet") });
     pair.callee.kill();
     let seen = running.join().unwrap();
     assert!(seen.starts_with("StatusCode.UNAVAILABLE channel-lost"), "{seen}");
