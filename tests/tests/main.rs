@@ -13,6 +13,7 @@ mod grpc;
 mod harness;
 mod http;
 mod http2;
+mod http2_attacks;
 mod identity;
 mod keepalive;
 mod limits;

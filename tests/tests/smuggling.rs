@@ -52,7 +52,7 @@ fn the_app_sees_the_requests_of_the_corpus_and_no_other() {
     first_call(&caller, "payments");
     // How long things may be is for the sidecar's own limits.
     let cases = corpus::cases(corpus::REQUESTS).into_iter().filter(|case| !case.end.contains("TooLong"));
-    // To the codec it is no request; at this door HTTP/2 begins with it (http2.rs).
+    // To the codec it is no request; at this door HTTP/2 begins with it (http2_attacks.rs).
     let cases = cases.filter(|case| !case.bytes.starts_with(b"PRI "));
     let wrong: Vec<_> = cases.filter_map(|case| check(&case, caller.outbound(), &seen).err()).collect();
     assert!(wrong.is_empty(), "{} cases are wrong:\n{}", wrong.len(), wrong.join("\n"));

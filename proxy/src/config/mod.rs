@@ -128,6 +128,12 @@ pub struct Limits {
     pub services: usize,
 }
 
+/// How long a head may be before it is not read to its end: beyond `limits.header_bytes` for its fields, so that one which exceeds
+/// that is told by how much.
+pub const fn head_bytes(header_bytes: usize) -> usize {
+    header_bytes * 2 + 16 * 1024
+}
+
 /// `[retry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use wire::Headers;
 
 use super::fields::{self, Kind};
+use crate::config::head_bytes;
 
 /// What a connection begins with (RFC 9113, 3.4). To HTTP/1.1 it is a request that nobody sends otherwise.
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -35,10 +36,9 @@ pub fn connection_window(memory: usize) -> u32 {
     u32::try_from(memory).unwrap_or(u32::MAX).clamp(STREAM_WINDOW_BYTES, (1 << 31) - 1)
 }
 
-/// How large a list of fields may be before it is not read to its end: beyond the limit on it, so that one which exceeds that is
-/// told by how much.
+/// How large a list of fields may be before it is not read to its end.
 pub fn header_list_bytes(bytes: usize, count: usize) -> u32 {
-    u32::try_from(bytes * 2 + count * FIELD_OVERHEAD_BYTES + 16 * 1024).unwrap_or(u32::MAX)
+    u32::try_from(head_bytes(bytes) + count * FIELD_OVERHEAD_BYTES).unwrap_or(u32::MAX)
 }
 
 /// A request without a body as the frame that it is on stream 1: each field a literal that no table learns (RFC 7541, 6.2.2). `None`: it
@@ -91,12 +91,15 @@ pub fn to_map(headers: Headers, goes: impl Fn(&[u8]) -> bool) -> Result<HeaderMa
     Ok(map)
 }
 
-/// Trailer fields that go on.
-pub fn of_trailers(map: &HeaderMap) -> Headers {
-    let mut headers = Headers::with_capacity(0, map.len());
+/// The fields of a list that go on, with room for so many bytes of text. What no dictionary may hold stays so (RFC 7541, 7.1.3).
+pub fn from_map(map: &HeaderMap, text: usize, goes: impl Fn(&[u8]) -> bool) -> Headers {
+    let mut headers = Headers::with_capacity(text, map.len() + 1);
     for (name, value) in map {
-        if fields::is_trailer(name.as_str().as_bytes()) {
-            headers.push(name.as_str().as_bytes(), value.as_bytes());
+        let name = name.as_str().as_bytes();
+        match (goes(name), value.is_sensitive()) {
+            (false, _) => {}
+            (true, false) => headers.push(name, value.as_bytes()),
+            (true, true) => headers.push_sensitive(name, value.as_bytes()),
         }
     }
     headers

@@ -16,7 +16,7 @@ use http1::{Framing, HeadScan, Refusal, Version};
 use tokio::net::TcpStream;
 
 use crate::call::{Body, Reply};
-use crate::config::{Config, Door};
+use crate::config::{Config, Door, head_bytes};
 use crate::dispatch;
 use crate::edge::http2::Opening;
 use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket};
@@ -102,8 +102,7 @@ impl HttpDoor {
     /// The next request's head; `None`: the caller sends no more.
     async fn next_request(&self, Caller { socket, watched, bound, .. }: &Caller) -> Option<Request> {
         let limits = &self.config.limits;
-        // Beyond the limit on the fields: a head that exceeds it is told by how much.
-        let longest = limits.header_bytes * 2 + 16 * 1024;
+        let longest = head_bytes(limits.header_bytes);
         let read = |head: &[u8], count: usize| request::read(head, count, limits, bound.as_deref());
         match poll_fn(|cx| socket.poll_head(cx, longest, || watched.bytes_arrived(), read)).await {
             Ok(Arrived::Head(request)) => Some(request),

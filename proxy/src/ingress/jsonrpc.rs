@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use wire::RequestHead;
 
-use crate::call::{Body, Call, Deadline, Part, Reply, next_part};
+use crate::call::{Body, Call, Part, Reply, next_part};
 use crate::dispatch;
 use crate::error::{Error, ErrorCode, Phase};
+use crate::ingress::asked::Asked;
 use crate::ingress::own::{OwnAnswers, reply};
 use crate::metrics::Direction;
 use crate::record::Record;
@@ -148,9 +149,8 @@ async fn item<'a>(own: &OwnAnswers, outer: &Call, whole: &'a RawValue) -> Option
 async fn invoke(own: &OwnAnswers, outer: &Call, item: &Item<'_>) -> Result<Box<RawValue>, Failure> {
     let mut record = Record::new(Direction::Outbound, &own.unrouted);
     let params = item.params.map_or("{}", RawValue::get);
-    let mut call = call(&outer.head, outer.version.clone(), outer.deadline, &item.method, params);
-    record.sent(params.len());
-    record.describe(&call);
+    let asked = asked(outer, &item.method);
+    let mut call = asked.into_call(Body::Whole(Bytes::copy_from_slice(params.as_bytes())), None, &mut record);
     let answered = async {
         let Reply { head, mut body } = own.dispatcher.call(&mut call, &mut record).await?;
         Ok::<_, Error>((head.status, collect(&mut body).await?))
@@ -174,23 +174,13 @@ async fn invoke(own: &OwnAnswers, outer: &Call, item: &Item<'_>) -> Result<Box<R
 }
 
 /// The plain call that an item is. Its other fields are those of the request that it came in.
-fn call(
-    outer: &RequestHead,
-    version: Option<registry::Version>,
-    deadline: Option<Deadline>,
-    method: &str,
-    params: &str,
-) -> Call {
-    let mut head = RequestHead { path: path_of(method).into(), ..outer.clone() };
+fn asked(outer: &Call, method: &str) -> Asked {
+    let mut head = RequestHead { path: path_of(method).into(), ..outer.head.clone() };
     head.headers
         .retain(|field| !matches!(field.name, b"content-type" | b"content-length" | b"content-encoding" | b"accept"));
     head.headers.push(b"content-type", b"application/json");
     head.headers.push(b"accept", b"application/json");
-    let body = Bytes::copy_from_slice(params.as_bytes());
-    if body.len() > wire::limits::INLINE_BODY_BYTES {
-        head.headers.push_number(b"content-length", body.len() as u64);
-    }
-    Call { head, version, deadline, safe: false, tunnel: false, grpc: false, body: Body::Whole(body) }
+    Asked { head, version: outer.version.clone(), deadline: outer.deadline, tunnel: None, grpc: false, own: None }
 }
 
 /// The method's name as one segment of a path: what would be anything else there goes by its number (RFC 3986, 2.1).

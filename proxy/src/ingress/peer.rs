@@ -250,7 +250,8 @@ fn cost_and_count(head: &wire::RequestHead) -> (usize, usize) {
 /// The request as the app is to see it.
 fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instant>, grpc: bool) -> wire::RequestHead {
     // The caller's sidecar has dropped these already; a peer that does not is not believed.
-    head.headers.retain(|field| !fields::is_internal(field.name) && !field.name.eq_ignore_ascii_case(b"traceparent"));
+    let is_own = |name: &[u8]| fields::is_internal(name) || matches!(name, b"traceparent" | b"grpc-timeout");
+    head.headers.retain(|field| !is_own(field.name));
     if let Some(trace) = &head.trace {
         head.headers.push(b"traceparent", &traceparent(trace));
     }
@@ -484,7 +485,7 @@ mod tests {
             own_service: "payments".to_owned(),
         };
         let mut head = wire::RequestHead::default();
-        for name in ["x-pillion-peer", "x-pillion-timeout", "traceparent", "x-kept"] {
+        for name in ["x-pillion-peer", "x-pillion-timeout", "traceparent", "grpc-timeout", "x-kept"] {
             head.headers.push(name.as_bytes(), b"spiffe://example.org/service/admin");
         }
         let head = for_app(head, &caller, None, false);

@@ -1,5 +1,6 @@
 //! Whether the own app can be called yet.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::config::{AppAddress, AppProtocol};
 use crate::edge::fields;
+use crate::upstream::app_pool::AppPool;
 
 /// gRPC's own way to ask (grpc/doc/health-checking.md).
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -34,19 +36,15 @@ struct Answer {
 
 /// Whether the app accepts connections and, where it speaks HTTP/2 and has gRPC's health service, says that it serves.
 pub async fn is_ready(app: &AppAddress, timeout: Duration) -> bool {
-    tokio::time::timeout(timeout, ask(app)).await.unwrap_or(false)
-}
-
-async fn ask(app: &AppAddress) -> bool {
-    let Ok(socket) = TcpStream::connect((app.host.as_str(), app.port)).await else { return false };
     match app.protocol {
-        AppProtocol::Http | AppProtocol::Tcp => true,
-        AppProtocol::H2c => check(app, socket).await.unwrap_or(false),
+        AppProtocol::Http | AppProtocol::Tcp => AppPool::probe(app, timeout).await,
+        AppProtocol::H2c => matches!(tokio::time::timeout(timeout, check(app)).await, Ok(Ok(true))),
     }
 }
 
-/// An error: it does not speak HTTP/2, or not yet.
-async fn check(app: &AppAddress, socket: TcpStream) -> Result<bool, h2::Error> {
+/// An error: it does not accept, or does not speak HTTP/2, or not yet.
+async fn check(app: &AppAddress) -> Result<bool, Box<dyn Error>> {
+    let socket = TcpStream::connect((app.host.as_str(), app.port)).await?;
     let (sender, connection) = h2::client::handshake(socket).await?;
     let asking = async {
         let (answer, mut stream) = sender.ready().await?.send_request(request(app), false)?;
@@ -59,8 +57,8 @@ async fn check(app: &AppAddress, socket: TcpStream) -> Result<bool, h2::Error> {
     };
     tokio::select! {
         biased;
-        said = asking => said,
-        ended = connection => ended.map(|()| false),
+        said = asking => said.map_err(|error: h2::Error| error.into()),
+        ended = connection => Ok(ended.map(|()| false)?),
     }
 }
 

@@ -12,6 +12,7 @@ use wire::limits::INLINE_BODY_BYTES;
 use wire::{Headers, RequestHead, ResponseHead};
 
 use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
+use crate::config::head_bytes;
 use crate::edge::fields::{self, Kind};
 use crate::edge::{self, Arrived, Message, ReadError, Sending, Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
@@ -197,7 +198,7 @@ impl Exchange {
         }
         let read =
             |head: &[u8], count: usize| http1::response(head, count, to_head, |answer| Answer::of(answer, head.len()));
-        socket.poll_head(cx, limits.head_bytes(), || {}, read).map(|arrived| match arrived {
+        socket.poll_head(cx, head_bytes(limits.bytes), || {}, read).map(|arrived| match arrived {
             Ok(Arrived::Head(answer)) => answer.map_err(Failure::Bad),
             Ok(Arrived::Closed) => Err(Failure::Broken("it closed the connection".to_owned())),
             Err(ReadError::Broken(error)) => Err(Failure::Broken(error.to_string())),

@@ -236,18 +236,8 @@ impl Http2Pool {
     fn headers(&self, map: &HeaderMap) -> Result<Headers, Error> {
         let cost = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
         self.limits.check(cost, map.len())?;
-        let mut headers = Headers::with_capacity(cost + ADDED_BYTES, map.len() + 1);
-        for (name, value) in map {
-            let name = name.as_str().as_bytes();
-            if fields::kind(name) != Kind::EndToEnd || name == CONTENT_LENGTH.as_str().as_bytes() {
-                continue;
-            }
-            match value.is_sensitive() {
-                false => headers.push(name, value.as_bytes()),
-                true => headers.push_sensitive(name, value.as_bytes()),
-            }
-        }
-        Ok(headers)
+        let goes = |name: &[u8]| fields::kind(name) == Kind::EndToEnd && name != CONTENT_LENGTH.as_str().as_bytes();
+        Ok(http2::from_map(map, cost + ADDED_BYTES, goes))
     }
 
     fn not_begun(&self, error: &h2::Error) -> Error {

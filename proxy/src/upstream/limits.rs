@@ -18,12 +18,6 @@ impl HeaderLimits {
         HeaderLimits { bytes: limits.header_bytes, count: limits.header_count }
     }
 
-    /// How long a head may be before it is not read to its end: beyond the limit on its fields, so that an answer which
-    /// exceeds that is told by how much.
-    pub fn head_bytes(self) -> usize {
-        self.bytes * 2 + 16 * 1024
-    }
-
     /// Nothing, unless a head is larger than may be.
     pub fn check(self, bytes: usize, count: usize) -> Result<(), Error> {
         if bytes <= self.bytes && count <= self.count {

@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use h2::{Reason, RecvStream};
 
-use super::of_trailers;
+use super::from_map;
 use crate::call::{Body, BodyStream, Part};
+use crate::edge::fields;
 use crate::edge::receive::{Side, take_what_is_here};
 use crate::error::Error;
 
@@ -46,7 +47,7 @@ impl BodyStream for Receiving {
             }
         }
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Some(Ok(Part::Trailers(of_trailers(&trailers)))),
+            Ok(Some(trailers)) => Some(Ok(Part::Trailers(from_map(&trailers, 0, fields::is_trailer)))),
             Ok(None) => None,
             Err(error) => Some(Err(broken(self.side, &error))),
         })
