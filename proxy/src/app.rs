@@ -2,7 +2,7 @@
 //! the admin port, certificates and the shutdown; the workers carry the calls.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, LocalAddress};
 use crate::discovery::{self, Follower, View};
 use crate::drain::Ending;
 use crate::error::ErrorCode;
-use crate::ingress::listener;
+use crate::ingress::listener::{self, LocalListener};
 use crate::logging::{self, Handle};
 use crate::metrics::Metrics;
 use crate::tls::{SpiffeId, Tls, TlsErrorKind};
@@ -98,33 +98,34 @@ fn raise_descriptor_limit() {
 
 /// The bound sockets.
 struct Listeners {
-    outbound: std::net::TcpListener,
+    outbound: LocalListener,
     doors: Vec<Listening>,
     inbound: Option<std::net::TcpListener>,
     admin: std::net::TcpListener,
-    outbound_address: SocketAddr,
+    outbound_address: LocalAddress,
     inbound_address: Option<SocketAddr>,
     admin_address: SocketAddr,
 }
 
 impl Listeners {
     fn bind(config: &Config) -> Result<Listeners, StartError> {
-        let bind = |what: &str, address: SocketAddr| {
-            let listener = listener::bind(address).map_err(|error| cannot(format!("{what} {address}"), error))?;
-            let bound = listener.local_addr().map_err(|error| cannot(what, error))?;
-            tracing::info!(address = %bound, "listening: {what}");
-            Ok::<_, StartError>((listener, bound))
+        let local = |what: &str, address: &LocalAddress| {
+            let listener = LocalListener::bind(address, config.listen.socket_mode);
+            bound(what, address, listener, LocalListener::address)
         };
-        let (outbound, outbound_address) = bind("listen.outbound", config.listen.outbound)?;
-        let (admin, admin_address) = bind("listen.admin", config.listen.admin)?;
+        let tcp = |what: &str, address: SocketAddr| {
+            bound(what, address, listener::bind(address), std::net::TcpListener::local_addr)
+        };
+        let (outbound, outbound_address) = local("listen.outbound", &config.listen.outbound)?;
+        let (admin, admin_address) = tcp("listen.admin", config.listen.admin)?;
         let mut doors = Vec::new();
         for door in &config.outbound {
-            let (listener, _) = bind(&format!("[[outbound]] {}", door.service), door.listen)?;
+            let (listener, _) = local(&format!("[[outbound]] {}", door.service), &door.listen)?;
             doors.push(Listening::Outbound(listener, Some(Arc::new(door.clone()))));
         }
         // A client-only sidecar takes no calls: it needs no port for them.
         let inbound = match config.app {
-            Some(_) => Some(bind("listen.inbound", config.listen.inbound)?),
+            Some(_) => Some(tcp("listen.inbound", config.listen.inbound)?),
             None => None,
         };
         let (inbound, inbound_address) = inbound.unzip();
@@ -140,6 +141,19 @@ impl Listeners {
         }
         self.admin
     }
+}
+
+/// A listener, and where it listens; or why there is none.
+fn bound<L, A: fmt::Display>(
+    what: &str,
+    wanted: impl fmt::Display,
+    listener: io::Result<L>,
+    address: impl Fn(&L) -> io::Result<A>,
+) -> Result<(L, A), StartError> {
+    let listener = listener.map_err(|error| cannot(format!("{what} {wanted}"), error))?;
+    let address = address(&listener).map_err(|error| cannot(what, error))?;
+    tracing::info!(%address, "listening: {what}");
+    Ok((listener, address))
 }
 
 /// What carries calls, ready for its workers. The registry is being followed already.
@@ -208,7 +222,8 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
     let readiness = Readiness::new();
     let workers = Workers::start(&common).map_err(|error| cannot("worker threads", error))?;
     let Common { config, view, metrics, tls, inbound_calls, outbound_calls, .. } = common;
-    let Listeners { outbound_address, inbound_address, admin_address, .. } = listeners;
+    let (outbound, inbound, admin_address) =
+        (listeners.outbound_address.clone(), listeners.inbound_address, listeners.admin_address);
     let admin = listeners.hand_over(&workers);
     if let Some(tls) = &tls {
         watch_identity(tls, &metrics);
@@ -218,7 +233,7 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
     let state = AdminState::new(Arc::clone(&metrics), Arc::clone(&readiness), shown, log, &config, table_shower(&view));
     spawn_local(admin::serve(admin, Arc::new(state)));
 
-    if let (Some(app), Some(service), Some(inbound)) = (&config.app, &config.service, inbound_address) {
+    if let (Some(app), Some(service), Some(inbound)) = (&config.app, &config.service, inbound) {
         let registration = Registration {
             config: Arc::clone(&config),
             service: service.clone(),
@@ -242,7 +257,7 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
     if config.command.is_empty() {
         ending.run_alone().await.map_err(|error| cannot("signals", error))
     } else {
-        let told = wrapper::Told { outbound: outbound_address, admin: admin_address };
+        let told = wrapper::Told { outbound, admin: admin_address };
         ending.run_wrapper(told, follower).await.map_err(|error| cannot("the wrapped command", error))
     }
 }

@@ -102,7 +102,7 @@ struct Settings {
     version: Option<OsString>,
 
     /// Where the own app listens; without it the sidecar only makes calls (PILLION_APP).
-    #[arg(long, value_name = "http|h2c|tcp://HOST:PORT")]
+    #[arg(long, value_name = "http|h2c|tcp://HOST:PORT|unix:/PATH")]
     app: Option<OsString>,
 
     /// etcd://HOST:2379[,HOST:2379][/PREFIX], file:///DIR or static (PILLION_REGISTRY).

@@ -10,6 +10,7 @@ mod receive;
 mod scratch;
 mod sending;
 mod socket;
+mod stream;
 pub mod tunnel;
 
 pub use read_error::ReadError;
@@ -17,3 +18,4 @@ pub use receive::{Side, gather};
 pub use scratch::Scratch;
 pub use sending::{Message, Sending, Unsent, Watch};
 pub use socket::{Arrived, Socket};
+pub use stream::{Detached, Stream};

@@ -29,6 +29,6 @@ mod wrapper;
 pub mod parts {
     pub use crate::balance::{EndpointState, default as default_balancer, pick};
     pub use crate::call::{Body, Call};
-    pub use crate::config::{Inputs, load};
+    pub use crate::config::{Inputs, LocalAddress, load};
     pub use crate::route::{Names, deadline_of, service_called};
 }

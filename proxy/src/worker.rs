@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
-use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
@@ -16,12 +15,12 @@ use tokio::task::spawn_local;
 use crate::config::{Config, Door, Protocol};
 use crate::discovery::{UNKNOWN, View};
 use crate::dispatch::Dispatcher;
-use crate::edge::Scratch;
+use crate::edge::{Detached, Scratch, Stream};
 use crate::ingress::crew::Crew;
 use crate::ingress::date::Date;
 use crate::ingress::http::HttpDoor;
 use crate::ingress::http2::Http2Door;
-use crate::ingress::listener::{self, Permit};
+use crate::ingress::listener::{self, Bounds, LocalListener, Permit};
 use crate::ingress::own::OwnAnswers;
 use crate::ingress::patience::Patience;
 use crate::ingress::peer::PeerDoor;
@@ -56,7 +55,7 @@ pub struct Common {
 #[derive(Debug)]
 pub enum Listening {
     /// The own app's calls; bound to one service, or to all.
-    Outbound(std::net::TcpListener, Option<Arc<Door>>),
+    Outbound(LocalListener, Option<Arc<Door>>),
     /// Other sidecars.
     Inbound(std::net::TcpListener),
 }
@@ -79,7 +78,7 @@ pub enum Order {
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]
 pub struct Connection {
-    socket: std::net::TcpStream,
+    socket: Detached,
     kind: Kind,
     permit: Permit,
 }
@@ -293,7 +292,7 @@ impl Worker {
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Listen(listening) => self.listen(listening),
-                Order::Serve(Connection { socket, kind, permit }) => match TcpStream::from_std(socket) {
+                Order::Serve(Connection { socket, kind, permit }) => match Stream::attach(socket) {
                     Ok(socket) => self.serve(socket, kind, permit),
                     Err(error) => tracing::warn!(%error, "an accepted connection cannot be used"),
                 },
@@ -321,39 +320,32 @@ impl Worker {
     }
 
     fn listen(self: &Rc<Self>, listening: Listening) {
+        let worker = Rc::clone(self);
         match listening {
             Listening::Outbound(listener, door) => {
-                self.accept(listener, "outbound", move |_| Kind::Outbound(door.clone()));
+                let deal = move |socket, permit| worker.deal(socket, Kind::Outbound(door.clone()), permit);
+                spawn_local(listener::accept_local(listener, self.bounds("outbound"), deal));
             }
             Listening::Inbound(listener) => {
-                let task = self.accept(listener, "inbound", Kind::Inbound);
+                let deal = move |(socket, peer), permit| worker.deal(Stream::Tcp(socket), Kind::Inbound(peer), permit);
+                let task = spawn_local(listener::accept_tcp(listener, self.bounds("inbound"), deal));
                 *self.inbound.borrow_mut() = Some(task);
             }
         }
     }
 
-    fn accept(
-        self: &Rc<Self>,
-        listener: std::net::TcpListener,
-        name: &'static str,
-        kind: impl Fn(SocketAddr) -> Kind + 'static,
-    ) -> tokio::task::JoinHandle<()> {
-        let worker = Rc::clone(self);
-        let limit = self.common.config.limits.connections;
-        let metrics = Arc::clone(&self.common.metrics);
-        spawn_local(listener::accept(listener, name, limit, metrics, move |socket, peer, permit| {
-            worker.deal(socket, kind(peer), permit);
-        }))
+    fn bounds(&self, name: &'static str) -> Bounds {
+        Bounds { name, limit: self.common.config.limits.connections, metrics: Arc::clone(&self.common.metrics) }
     }
 
     /// Gives each worker its turn, this one without a detour.
-    fn deal(self: &Rc<Self>, socket: TcpStream, kind: Kind, permit: Permit) {
+    fn deal(self: &Rc<Self>, socket: Stream, kind: Kind, permit: Permit) {
         let turn = self.next.get();
         self.next.set((turn + 1) % self.all.len());
         if turn == self.index {
             return self.serve(socket, kind, permit);
         }
-        match socket.into_std() {
+        match socket.detach() {
             Ok(socket) => {
                 // A worker that has ended drops the connection: the process is stopping.
                 self.all[turn].send(Order::Serve(Connection { socket, kind, permit })).unwrap_or_default();
@@ -362,13 +354,17 @@ impl Worker {
         }
     }
 
-    fn serve(&self, socket: TcpStream, kind: Kind, permit: Permit) {
-        match kind {
-            Kind::Outbound(Some(door)) if door.protocol == Protocol::Tcp => {
+    fn serve(&self, socket: Stream, kind: Kind, permit: Permit) {
+        match (kind, socket) {
+            (Kind::Outbound(Some(door)), socket) if door.protocol == Protocol::Tcp => {
                 Rc::clone(&self.tcp).serve(socket, door, permit);
             }
-            Kind::Outbound(door) => Rc::clone(&self.http).serve(socket, door, permit),
-            Kind::Inbound(peer) => drop(spawn_local(Rc::clone(&self.peer).serve(socket, peer, permit))),
+            (Kind::Outbound(door), socket) => Rc::clone(&self.http).serve(socket, door, permit),
+            (Kind::Inbound(peer), Stream::Tcp(socket)) => {
+                spawn_local(Rc::clone(&self.peer).serve(socket, peer, permit));
+            }
+            // Sidecars reach each other by TCP alone.
+            (Kind::Inbound(_), Stream::Unix(_)) => {}
         }
     }
 }

@@ -18,6 +18,8 @@ use nix::{
 
 pub use nix::sys::signal::Signal;
 
+use crate::config::LocalAddress;
+
 /// First argument that makes this binary the launcher. Not in the help: nobody types it.
 const LAUNCH: &str = "__launch";
 
@@ -26,11 +28,11 @@ const NOT_STARTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
 /// What the app is told through its environment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Told {
-    /// Becomes `PILLION_OUTBOUND_URL`: where to send calls. `http_proxy` is not set: it would also catch calls to
-    /// hosts that are no services.
-    pub outbound: SocketAddr,
+    /// Becomes `PILLION_OUTBOUND_URL`, `http://IP:PORT` or `unix:/PATH`: where to send calls. `http_proxy` is not set: it would
+    /// also catch calls to hosts that are no services.
+    pub outbound: LocalAddress,
     /// Becomes `PILLION_ADMIN_URL`.
     pub admin: SocketAddr,
 }
@@ -57,11 +59,15 @@ fn spawn_through(launcher: &OsStr, first: &[&OsStr], command: &[OsString], told:
     if command.is_empty() {
         return Err(SpawnError::NoCommand);
     }
+    let outbound = match told.outbound {
+        LocalAddress::Ip(address) => format!("http://{address}"),
+        LocalAddress::Unix(_) => told.outbound.to_string(),
+    };
     let inner = tokio::process::Command::new(launcher)
         .args(first)
         .arg(process::id().to_string())
         .args(command)
-        .env("PILLION_OUTBOUND_URL", format!("http://{}", told.outbound))
+        .env("PILLION_OUTBOUND_URL", outbound)
         .env("PILLION_ADMIN_URL", format!("http://{}", told.admin))
         .spawn()
         .map_err(SpawnError::Io)?;
@@ -186,7 +192,7 @@ mod tests {
     use super::*;
 
     const TOLD: Told = Told {
-        outbound: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4140),
+        outbound: LocalAddress::Ip(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4140)),
         admin: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4191),
     };
 

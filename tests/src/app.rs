@@ -29,10 +29,13 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 /// How many paths an app remembers.
@@ -69,8 +72,20 @@ impl App {
         App::start_at(name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("the kernel has a free port")
     }
 
+    /// Starts an app on a port that the kernel picks, and on a Unix domain socket besides.
+    #[must_use]
+    pub fn start_with_socket(name: &str, path: &Path) -> App {
+        let socket = UnixListener::bind(path).expect("a new socket");
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        App::start_on(name, at, Some(socket)).expect("the kernel has a free port")
+    }
+
     /// Starts an app at an address.
     pub fn start_at(name: &str, at: SocketAddr) -> io::Result<App> {
+        App::start_on(name, at, None)
+    }
+
+    fn start_on(name: &str, at: SocketAddr, socket: Option<UnixListener>) -> io::Result<App> {
         let listener = std::net::TcpListener::bind(at)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -79,7 +94,7 @@ impl App {
         let serving = Arc::clone(&state);
         let thread = std::thread::Builder::new().name(format!("app-{name}")).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(serve(listener, serving, stopped));
+            runtime.block_on(serve(listener, socket, serving, stopped));
         })?;
         Ok(App { address, state, stop: Some(stop), thread: Some(thread) })
     }
@@ -153,39 +168,56 @@ impl Drop for App {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, state: Arc<State>, mut stopped: oneshot::Receiver<()>) {
+async fn serve(
+    listener: std::net::TcpListener,
+    socket: Option<UnixListener>,
+    state: Arc<State>,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+    let socket = socket.map(|socket| {
+        socket.set_nonblocking(true).expect("a socket");
+        tokio::net::UnixListener::from_std(socket).expect("a listener")
+    });
+    let at_socket = async || match &socket {
+        Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
+    };
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection(stream, Arc::clone(&state)));
+            },
+            accepted = at_socket() => if let Ok((stream, _)) = accepted {
+                tokio::spawn(connection(stream, Arc::clone(&state)));
+            },
             _ = &mut stopped => return, // the runtime is dropped, and every connection with it
-        };
-        let Ok((stream, _)) = accepted else { continue };
-        let _ = stream.set_nodelay(true);
-        let state = Arc::clone(&state);
-        tokio::spawn(async move {
-            state.connections.fetch_add(1, Ordering::SeqCst);
-            state.open.fetch_add(1, Ordering::SeqCst);
-            let calls = Arc::clone(&state);
-            let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            server.http1().max_buf_size(1024 * 1024).max_headers(1024);
-            server.http2().max_header_list_size(1024 * 1024);
-            let _ = server
-                .serve_connection(
-                    TokioIo::new(stream),
-                    service_fn(move |request| {
-                        let state = Arc::clone(&calls);
-                        async move {
-                            let is_head = request.method() == hyper::Method::HEAD;
-                            let answer = answer(request, state).await;
-                            Ok::<_, Infallible>(if is_head { without_body(answer) } else { answer })
-                        }
-                    }),
-                )
-                .await;
-            state.open.fetch_sub(1, Ordering::SeqCst);
-        });
+        }
     }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
+    state.connections.fetch_add(1, Ordering::SeqCst);
+    state.open.fetch_add(1, Ordering::SeqCst);
+    let calls = Arc::clone(&state);
+    let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    server.http1().max_buf_size(1024 * 1024).max_headers(1024);
+    server.http2().max_header_list_size(1024 * 1024);
+    let _ = server
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| {
+                let state = Arc::clone(&calls);
+                async move {
+                    let is_head = request.method() == hyper::Method::HEAD;
+                    let answer = answer(request, state).await;
+                    Ok::<_, Infallible>(if is_head { without_body(answer) } else { answer })
+                }
+            }),
+        )
+        .await;
+    state.open.fetch_sub(1, Ordering::SeqCst);
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;

@@ -13,13 +13,16 @@ use tempfile::TempDir;
 /// How long a server may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// The name of Redis's socket in its directory.
+const SOCKET: &str = "redis.sock";
+
 /// A Redis on a port of its own, without persistence.
 #[derive(Debug)]
 pub struct Redis {
     // Dropped in this order: the process's last words are read from the directory.
     _process: Process,
     port: Port,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Redis {
@@ -30,14 +33,21 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.number().to_string()]);
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(dir.path());
+        command.arg("--unixsocket").arg(dir.path().join(SOCKET));
         let process = Process::start("redis", command, &dir.path().join("redis.log"));
         until("Redis accepts", START_LIMIT, || TcpStream::connect(port.local()));
-        Redis { _process: process, port, _dir: dir }
+        Redis { _process: process, port, dir }
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.local()
+    }
+
+    /// Its Unix domain socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join(SOCKET)
     }
 }
 

@@ -48,6 +48,15 @@ impl Interop {
         Interop::launch(command, port)
     }
 
+    /// The one for Python, on a Unix domain socket besides.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with_socket(path: &Path) -> Interop {
+        let port = Port::lease();
+        let number = port.number().to_string();
+        Interop::launch(python_file("server.py", &[&number, &path.display().to_string()]), port)
+    }
+
     /// Any Python program that serves at the port that it is told.
     #[must_use]
     #[track_caller]
@@ -71,11 +80,10 @@ impl Interop {
     }
 }
 
-/// Goes through gRPC's interoperability scenarios and gives what it saw: a line each, that ends with `ok`.
+/// Goes through gRPC's interoperability scenarios at `target`, as gRPC names it, and gives what it saw: a line each, that ends with `ok`.
 #[must_use]
-pub fn scenarios(library: Library, target: SocketAddr, authority: Option<&str>) -> Vec<String> {
-    let target = target.to_string();
-    let arguments: Vec<&str> = [target.as_str()].into_iter().chain(authority).collect();
+pub fn scenarios(library: Library, target: &str, authority: Option<&str>) -> Vec<String> {
+    let arguments: Vec<&str> = [target].into_iter().chain(authority).collect();
     let command = match library {
         Library::Python => python_file("client.py", &arguments),
         Library::Node => node_file("node.js", &[&["call"], &arguments[..]].concat()),

@@ -148,6 +148,17 @@ fn tail_of(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A `curl` that goes where it is told to and nowhere else.
+#[must_use]
+pub fn curl(arguments: &[&str]) -> Command {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "60"]).args(arguments);
+    for variable in ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
 /// Runs a command to its end with a time limit.
 ///
 /// # Panics

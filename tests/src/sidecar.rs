@@ -31,6 +31,8 @@ pub struct Builder {
     arguments: Vec<String>,
     command: Vec<String>,
     environment: Vec<(String, String)>,
+    /// A Unix domain socket in place of the port.
+    outbound_socket: Option<PathBuf>,
     outbound: Port,
     inbound: Port,
     admin: Port,
@@ -64,6 +66,20 @@ impl Builder {
     #[must_use]
     pub fn tcp_app(mut self, app: SocketAddr) -> Builder {
         self.app = Some(format!("tcp://{app}"));
+        self
+    }
+
+    /// The app behind it, as `--app` has it.
+    #[must_use]
+    pub fn app_at(mut self, address: &str) -> Builder {
+        self.app = Some(address.to_owned());
+        self
+    }
+
+    /// Its app calls through a Unix domain socket and not through a port.
+    #[must_use]
+    pub fn outbound_socket(mut self, path: &Path) -> Builder {
+        self.outbound_socket = Some(path.to_owned());
         self
     }
 
@@ -172,8 +188,12 @@ impl Builder {
             Some(identity) => command.arg("--identity").arg(identity),
             None => command.arg("--insecure"),
         };
+        let outbound = match &self.outbound_socket {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.outbound.local().to_string(),
+        };
         command
-            .args(["--outbound", &self.outbound.local().to_string()])
+            .args(["--outbound", &outbound])
             .args(["--inbound", &self.inbound.local().to_string()])
             .args(["--admin", &self.admin.local().to_string()])
             .args(&self.arguments)
@@ -213,6 +233,7 @@ impl Sidecar {
             arguments: Vec::new(),
             command: Vec::new(),
             environment: Vec::new(),
+            outbound_socket: None,
             outbound: Port::lease(),
             inbound: Port::lease(),
             admin: Port::lease(),

@@ -72,7 +72,7 @@ fn script(text: &str, arguments: &[&str]) -> String {
 fn interop(app: Library, caller: Library, expected: usize) {
     let app = Interop::start(app);
     let pair = Pair::new(app.address(), "");
-    let seen = scenarios(caller, pair.door.local(), None);
+    let seen = scenarios(caller, &pair.door.local().to_string(), None);
     println!("{}", seen.join("\n"));
     let failed: Vec<_> = seen.iter().filter(|line| !line.ends_with(" ok")).collect();
     assert!(failed.is_empty() && seen.len() == expected, "{failed:#?} of {seen:#?}");

@@ -1,29 +1,18 @@
 //! HTTP/2 at the caller's side and at the app's, each beside HTTP/1.1; apps that refuse.
 
-use pillion_tests::app::pattern_digest;
 use pillion_tests::frames::{
     CANCEL, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, NO_ERROR, REFUSED_STREAM, RST_STREAM,
     WINDOW_UPDATE, literals,
 };
 use pillion_tests::ports::heavy;
 use pillion_tests::prelude::*;
-use pillion_tests::process::{Output, run};
+use pillion_tests::process::{curl, run};
 use pillion_tests::rawapp::RawApp;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const MIB: u64 = 1 << 20;
-
-/// What a caller speaks.
-const CALLERS: [&str; 3] = ["--http1.1", "--http2-prior-knowledge", "--http2"];
-
-fn curl(arguments: &[&str]) -> Output {
-    let mut command = Command::new("curl");
-    command.args(["-sS", "--noproxy", "*", "--max-time", "60"]).args(arguments);
-    run(command, Duration::from_secs(90))
-}
 
 /// An app that speaks both, behind a sidecar that speaks `protocol` to it, and a caller's sidecar.
 pub fn pair(protocol: &str, config: &str) -> (Sidecar, Sidecar, App) {
@@ -35,78 +24,6 @@ pub fn pair(protocol: &str, config: &str) -> (Sidecar, Sidecar, App) {
     let caller = mesh.builder("orders").config(config).start();
     first_call(&caller, "payments");
     (caller, callee, app)
-}
-
-#[test]
-fn whatever_caller_and_app_speak_the_exchange_is_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("body");
-    std::fs::write(&file, vec![b'x'; 5 << 20]).unwrap();
-    let data = format!("@{}", file.display());
-    let digest = run(sha256(&file), PATIENCE).success().split(' ').next().unwrap().to_owned();
-    for app in ["http", "h2c"] {
-        let (caller, _callee, _app) = pair(app, "");
-        for speaks in CALLERS {
-            let case = format!("{speaks} to {app}");
-            let url = |path: &str| format!("http://{}{path}", caller.outbound());
-            let ask = |arguments: &[&str]| {
-                let output = curl(&[&[speaks, "-H", "Host: payments"], arguments].concat());
-                output.success().to_owned()
-            };
-            assert_eq!(ask(&[&url("/who")]), "payments-1", "{case}");
-            assert_eq!(ask(&["-d", "some words", &url("/echo")]), "some words", "{case}");
-            let filler = format!("x-filler: {}", "f".repeat(50_000));
-            assert_eq!(ask(&["-H", &filler, &url("/who")]), "payments-1", "{case}");
-            assert_eq!(ask(&["-X", "POST", "-H", "x-id: empty", &url("/echo")]), "empty", "{case}");
-            let head = ask(&["-I", &url("/download?bytes=1000")]);
-            assert!(head.contains(" 200") && head.contains("content-length: 1000"), "{case}: {head}");
-            for code in ["204", "304", "404", "418", "500"] {
-                let status = ask(&["-o", "/dev/null", "-w", "%{http_code}", &url(&format!("/status?code={code}"))]);
-                assert_eq!(status, code, "{case}");
-            }
-            assert_eq!(ask(&["--data-binary", &data, &url("/upload")]), format!("{digest} {}", 5 << 20), "{case}");
-            let chunked = ask(&["-H", "Transfer-Encoding: chunked", "--data-binary", &data, &url("/upload")]);
-            assert_eq!(chunked, format!("{digest} {}", 5 << 20), "{case}");
-            let out = dir.path().join("out");
-            let url_out = url(&format!("/download?bytes={}&seed=3", 5 * MIB));
-            ask(&["-o", &out.display().to_string(), &url_out]);
-            let got = run(sha256(&out), PATIENCE).success().split(' ').next().unwrap().to_owned();
-            assert_eq!(got, pattern_digest(3, 5 * MIB), "{case}");
-            assert_eq!(ask(&[&url("/drip?pieces=3&gap_ms=10")]).lines().count(), 3, "{case}");
-            let seen: serde_json::Value = serde_json::from_str(&ask(&[
-                "-X",
-                "PURGE",
-                "-H",
-                "x-pillion-peer: forged",
-                "-b",
-                "a=1; b=2",
-                &url("/headers?a=1&b=%2F"),
-            ]))
-            .unwrap();
-            assert_eq!(seen["method"], "PURGE", "{case}");
-            let target = seen["target"].as_str().unwrap();
-            assert!(target.ends_with("/headers?a=1&b=%2F"), "{case}: {target}");
-            let headers = seen["headers"].as_array().unwrap();
-            let values = |name: &str| {
-                headers.iter().filter(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap()).collect::<Vec<_>>()
-            };
-            assert_eq!(values("cookie"), ["a=1; b=2"], "{case}");
-            assert_eq!(values("x-pillion-peer").len(), 1, "{case}");
-            assert!(values("x-pillion-peer")[0].ends_with("/service/orders"), "{case}");
-            for name in ["connection", "upgrade", "http2-settings", "transfer-encoding"] {
-                assert_eq!(values(name), Vec::<&str>::new(), "{case}: {name}");
-            }
-            let nobody = curl(&[speaks, "-o", "/dev/null", "-D", "-", "-H", "Host: nobody", &url("/")]);
-            let nobody = nobody.success().to_ascii_lowercase();
-            assert!(nobody.contains(" 404") && nobody.contains("x-pillion-error: unknown-service"), "{case}: {nobody}");
-        }
-    }
-}
-
-fn sha256(file: &std::path::Path) -> Command {
-    let mut command = Command::new("sha256sum");
-    command.arg(file);
-    command
 }
 
 #[test]
@@ -129,7 +46,7 @@ fn the_header_limit_is_kept_to_the_byte_whoever_speaks_http2() {
                 "-H",
                 &filler,
             ];
-            curl(&[&ask[..], &["-w", "\n%{http_code}", &url]].concat()).success().to_owned()
+            run(curl(&[&ask[..], &["-w", "\n%{http_code}", &url]].concat()), PATIENCE).success().to_owned()
         };
         for bytes in [limit - 1, limit] {
             assert!(with_head_of(bytes, "/echo").ends_with("\n200"), "{bytes} to {app}");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use counts::TIMES;
 use pillion::app::OneThread;
-use pillion::parts::{Inputs, load};
+use pillion::parts::{Inputs, LocalAddress, load};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,7 +82,8 @@ impl Rig {
             yield_now().await;
         }
         for _ in 0..CLIENTS {
-            let socket = TcpStream::connect(self.caller.outbound()).await.expect("the sidecar listens");
+            let LocalAddress::Ip(outbound) = self.caller.outbound() else { panic!("TCP was asked for") };
+            let socket = TcpStream::connect(outbound).await.expect("the sidecar listens");
             self.clients.borrow_mut().push(Client { socket, answer: Vec::new() });
         }
         self.calls(1).await;

@@ -5,9 +5,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::{Core, Listeners, StartError};
+use super::{Core, StartError};
 use crate::call::{Call, Reply};
-use crate::config::Loaded;
+use crate::config::{Loaded, LocalAddress};
 use crate::discovery::View;
 use crate::error::Error;
 use crate::ingress::http::HttpDoor;
@@ -17,7 +17,7 @@ use crate::worker::{Common, Workers};
 
 /// A running sidecar. It ends with the `LocalSet` that it runs on.
 pub struct OneThread {
-    outbound: SocketAddr,
+    outbound: LocalAddress,
     inbound: Option<SocketAddr>,
     common: Common,
     door: Rc<HttpDoor>,
@@ -33,14 +33,14 @@ impl OneThread {
     pub fn start(loaded: Loaded) -> Result<OneThread, StartError> {
         let Core { common, listeners, .. } = Core::build(loaded)?;
         let (workers, door) = Workers::here(&common);
-        let Listeners { outbound_address: outbound, inbound_address: inbound, .. } = listeners;
+        let (outbound, inbound) = (listeners.outbound_address.clone(), listeners.inbound_address);
         listeners.hand_over(&workers);
         Ok(OneThread { outbound, inbound, common, door, _workers: workers })
     }
 
     /// Where the own app's calls go.
-    pub fn outbound(&self) -> SocketAddr {
-        self.outbound
+    pub fn outbound(&self) -> &LocalAddress {
+        &self.outbound
     }
 
     /// Where other sidecars connect; `None`: there is no app to call.

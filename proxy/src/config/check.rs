@@ -1,9 +1,13 @@
 //! The rules over several values at once. What one value alone may be is its codec's business.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use super::{
-    Config, RegistryUrl,
+    Config, LocalAddress, RegistryUrl,
     load::Origins,
     problem::{Place, Problem},
 };
@@ -61,26 +65,26 @@ impl Rules<'_> {
 
     fn addresses(&mut self) {
         let config = self.config;
-        let doors: Vec<(String, SocketAddr, Place)> = config
+        let doors: Vec<(String, LocalAddress, Place)> = config
             .outbound
             .iter()
             .enumerate()
             .map(|(index, door)| {
-                let place = self.origins.outbound.get(index).cloned().unwrap_or(Place::Nowhere);
-                (format!("the door to `{}`", door.service), door.listen, place)
+                let place = self.origins.entry("outbound", index);
+                (format!("the door to `{}`", door.service), door.listen.clone(), place)
             })
             .collect();
         let mut listeners = vec![
-            ("`listen.inbound`".to_owned(), config.listen.inbound, self.origins.place("listen.inbound")),
-            ("`listen.outbound`".to_owned(), config.listen.outbound, self.origins.place("listen.outbound")),
-            ("`listen.admin`".to_owned(), config.listen.admin, self.origins.place("listen.admin")),
+            ("`listen.inbound`".to_owned(), config.listen.inbound.into(), self.origins.place("listen.inbound")),
+            ("`listen.outbound`".to_owned(), config.listen.outbound.clone(), self.origins.place("listen.outbound")),
+            ("`listen.admin`".to_owned(), config.listen.admin.into(), self.origins.place("listen.admin")),
         ];
         listeners.extend(doors);
 
         // All but the first are for the own app.
         if !config.listen.allow_remote {
             for (name, address, place) in &listeners[1..] {
-                if !address.ip().is_loopback() {
+                if address.is_remote() {
                     self.wrong_at(
                         place.clone(),
                         format!(
@@ -93,18 +97,20 @@ impl Rules<'_> {
         }
 
         // Port by port, so that ten thousand doors are not compared each with each.
-        let mut by_port = std::collections::BTreeMap::<u16, Vec<usize>>::new();
+        let mut same_place = BTreeMap::<_, Vec<usize>>::new();
         for (index, (name, address, place)) in listeners.iter().enumerate() {
-            if address.port() == 0 {
-                continue;
+            let others = match address {
+                LocalAddress::Ip(address) if address.port() == 0 => continue,
+                LocalAddress::Ip(address) => same_place.entry((address.port(), None)),
+                LocalAddress::Unix(path) => same_place.entry((0, Some(path))),
             }
-            let same_port = by_port.entry(address.port()).or_default();
-            if let Some(other) = same_port.iter().find(|other| collide(listeners[**other].1, *address)) {
+            .or_default();
+            if let Some(other) = others.iter().find(|other| collide(&listeners[**other].1, address)) {
                 let message = format!("{name} listens on {address}, where {} listens already", listeners[*other].0);
                 let nearer = if *place == Place::Nowhere { &listeners[*other].2 } else { place };
                 self.wrong_at(nearer.clone(), message);
             }
-            same_port.push(index);
+            others.push(index);
         }
 
         if let Some(advertise) = config.listen.advertise
@@ -164,15 +170,13 @@ impl Rules<'_> {
                 }
             }
         }
-        if config.registry != RegistryUrl::Static
-            && let Some(place) = self.origins.endpoint.first()
-        {
+        if config.registry != RegistryUrl::Static && !config.endpoint.is_empty() {
             let message = format!("[[endpoint]] is for `registry = \"static\"`, and this one is {}", config.registry);
-            self.wrong_at(place.clone(), message);
+            self.wrong_at(self.origins.entry("endpoint", 0), message);
         }
         let mut seen = BTreeSet::new();
         for (index, endpoint) in config.endpoint.iter().enumerate() {
-            let place = self.origins.endpoint.get(index).cloned().unwrap_or(Place::Nowhere);
+            let place = self.origins.entry("endpoint", index);
             if endpoint.address.port() == 0 || endpoint.address.ip().is_unspecified() {
                 self.wrong_at(place, format!("nothing can be reached at {}", endpoint.address));
             } else if !seen.insert((&endpoint.service, &endpoint.version, endpoint.address)) {
@@ -183,8 +187,9 @@ impl Rules<'_> {
 }
 
 /// Whether two sockets cannot be bound at once.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+fn collide(a: &LocalAddress, b: &LocalAddress) -> bool {
+    let (LocalAddress::Ip(a), LocalAddress::Ip(b)) = (a, b) else { return a == b };
     // An unspecified IPv6 socket takes IPv4 too.
-    let wide = |x: SocketAddr, y: SocketAddr| x.ip().is_unspecified() && (x.is_ipv6() || y.is_ipv4());
+    let wide = |x: &SocketAddr, y: &SocketAddr| x.ip().is_unspecified() && (x.is_ipv6() || y.is_ipv4());
     a.port() == b.port() && (a.ip() == b.ip() || wide(a, b) || wide(b, a))
 }

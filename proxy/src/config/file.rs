@@ -1,10 +1,6 @@
 //! Reads a TOML file into the configuration. Goes on after an error, so that one reading names everything.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use toml::{
     Spanned,
@@ -12,9 +8,10 @@ use toml::{
 };
 
 use super::{
-    Config, Door, StaticEndpoint,
+    Config,
     codec::Kind,
     keys::{self, Entry, EntryList, KEYS, Key, LISTS},
+    load::Origins,
     problem::{Lines, Place, Problem, nearest},
 };
 
@@ -27,25 +24,12 @@ const LIST_ENTRIES: usize = 10_000;
 /// Problems named of one file.
 const PROBLEMS: usize = 100;
 
-/// Where the values of the file stand.
-#[derive(Debug, Default)]
-pub(super) struct Spots {
-    /// By key.
-    pub(super) keys: BTreeMap<&'static str, Place>,
-    /// Keys whose value was refused.
-    pub(super) refused: BTreeSet<&'static str>,
-    /// Of the entries of `[[outbound]]`, in order.
-    pub(super) outbound: Vec<Place>,
-    /// Of the entries of `[[endpoint]]`.
-    pub(super) endpoint: Vec<Place>,
-}
-
 /// Reads `text` into `config`; says where each value stood; appends what is wrong to `problems`.
-pub(super) fn read(path: &Path, text: &str, config: &mut Config, problems: &mut Vec<Problem>) -> Spots {
+pub(super) fn read(path: &Path, text: &str, config: &mut Config, problems: &mut Vec<Problem>) -> Origins {
     let (document, errors) = DeTable::parse_recoverable(text);
     let lines = Lines::of(text);
     let mut reader =
-        Reader { path: Arc::from(path), lines, problems, spots: Spots::default(), broken: BTreeSet::new() };
+        Reader { path: Arc::from(path), lines, problems, spots: Origins::default(), broken: BTreeSet::new() };
     let mut broken = BTreeSet::new();
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
@@ -61,7 +45,7 @@ struct Reader<'a> {
     path: Arc<Path>,
     lines: Lines<'a>,
     problems: &'a mut Vec<Problem>,
-    spots: Spots,
+    spots: Origins,
     /// Lines that are not TOML. What was made out of them is no value, and with any of them unknown keys are passed
     /// over: they may be debris.
     broken: BTreeSet<usize>,
@@ -177,21 +161,9 @@ impl Reader<'_> {
                 self.wrong(start, format!("this entry of [[{}]] lacks `{required}`", list.name), None);
             }
         }
-        let (Some(address), Some(service)) = (draft.address, draft.service) else {
-            return;
-        };
-        if self.problems.len() > before {
-            return;
-        }
-        let place = self.place(start);
-        if list.name == "outbound" {
-            self.spots.outbound.push(place);
-            let protocol = draft.protocol.unwrap_or_default();
-            config.outbound.push(Door { listen: address, service, version: draft.version, protocol });
-        } else {
-            self.spots.endpoint.push(place);
-            let version = draft.version.unwrap_or_default();
-            config.endpoint.push(StaticEndpoint { service, version, address });
+        if self.problems.len() == before && (list.add)(config, draft).is_some() {
+            let place = self.place(start);
+            self.spots.entries.entry(list.name).or_default().push(place);
         }
     }
 

@@ -4,7 +4,8 @@
 use serde_json::Value as Json;
 
 use super::{
-    AppAddress, Config, Protocol, RegistryUrl, SERVICES_MAX, ServiceName, Version,
+    AppAddress, Config, Door, LocalAddress, Protocol, RegistryUrl, SERVICES_MAX, ServiceName, SocketMode,
+    StaticEndpoint, Version,
     codec::{Address, Codec, Count, Format, HostName, Kind, Level, List, Opt, Path, Size, Switch, Text, Time, User},
 };
 
@@ -81,10 +82,11 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!("insecure", flag "--insecure", Switch, insecure),
     key!("workers", flag "--workers", Count<usize, 1, 256>, workers),
     key!("prefetch", List<Text<ServiceName>>, prefetch),
-    key!("listen.outbound", flag "--outbound", Address, listen.outbound),
+    key!("listen.outbound", flag "--outbound", Text<LocalAddress>, listen.outbound),
     key!("listen.inbound", flag "--inbound", Address, listen.inbound),
     key!("listen.admin", flag "--admin", Address, listen.admin),
     key!("listen.advertise", flag "--advertise", Opt<Address>, listen.advertise),
+    key!("listen.socket_mode", Text<SocketMode>, listen.socket_mode),
     key!("listen.allow_remote", Switch, listen.allow_remote),
     key!("timeouts.response", Time<1, DAY, true>, timeouts.response),
     key!("timeouts.connect", Time<1, MINUTE>, timeouts.connect),
@@ -118,9 +120,10 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!("etcd.key", Opt<Path>, etcd.key),
 ];
 
-/// An entry of `[[outbound]]` or `[[endpoint]]` while it is read.
+/// An entry of a list of tables while it is read.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
+    pub(super) listen: Option<LocalAddress>,
     pub(super) address: Option<std::net::SocketAddr>,
     pub(super) service: Option<ServiceName>,
     pub(super) version: Option<Version>,
@@ -132,12 +135,17 @@ pub(super) const LISTS: &[EntryList] = &[
     EntryList {
         name: "outbound",
         keys: &[
-            key!("listen", Opt<Address>, address),
+            key!("listen", Opt<Text<LocalAddress>>, listen),
             key!("service", Opt<Text<ServiceName>>, service),
             key!("version", Opt<Text<Version>>, version),
             key!("protocol", Opt<Text<Protocol>>, protocol),
         ],
         required: &["listen", "service"],
+        add: |config, Entry { listen, service, version, protocol, .. }| {
+            let protocol = protocol.unwrap_or_default();
+            config.outbound.push(Door { listen: listen?, service: service?, version, protocol });
+            Some(())
+        },
     },
     EntryList {
         name: "endpoint",
@@ -147,6 +155,11 @@ pub(super) const LISTS: &[EntryList] = &[
             key!("address", Opt<Address>, address),
         ],
         required: &["service", "address"],
+        add: |config, Entry { service, version, address, .. }| {
+            let version = version.unwrap_or_default();
+            config.endpoint.push(StaticEndpoint { service: service?, version, address: address? });
+            Some(())
+        },
     },
 ];
 
@@ -155,6 +168,8 @@ pub(super) struct EntryList {
     pub(super) name: &'static str,
     pub(super) keys: &'static [Key<Entry>],
     pub(super) required: &'static [&'static str],
+    /// Puts an entry in its place, unless something that is required is not there.
+    pub(super) add: fn(&mut Config, Entry) -> Option<()>,
 }
 
 /// The key with this path.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     Config, check,
-    file::{self, FILE_BYTES, Spots},
+    file::{self, FILE_BYTES},
     keys::{KEYS, Key, LISTS},
     problem::{Lines, Place, Problem, Problems, nearest},
 };
@@ -51,14 +51,19 @@ pub(super) struct Origins {
     pub(super) keys: BTreeMap<&'static str, Place>,
     /// Keys that were given a value that was refused: rules over them would only add noise.
     pub(super) refused: BTreeSet<&'static str>,
-    pub(super) outbound: Vec<Place>,
-    pub(super) endpoint: Vec<Place>,
+    /// Of the entries of each list of tables, in order.
+    pub(super) entries: BTreeMap<&'static str, Vec<Place>>,
 }
 
 impl Origins {
     /// Where to point for a problem with `key`.
     pub(super) fn place(&self, key: &str) -> Place {
         self.keys.get(key).cloned().unwrap_or(Place::Nowhere)
+    }
+
+    /// Where entry `index` of the list of tables `list` begins.
+    pub(super) fn entry(&self, list: &str, index: usize) -> Place {
+        self.entries.get(list).and_then(|places| places.get(index)).cloned().unwrap_or(Place::Nowhere)
     }
 
     pub(super) fn given(&self, key: &str) -> bool {
@@ -79,8 +84,7 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Problems> {
     if let Some(path) = &inputs.file {
         match read_file(path) {
             Ok(text) => {
-                let Spots { keys, refused, outbound, endpoint } = file::read(path, &text, &mut config, &mut problems);
-                origins = Origins { keys, refused, outbound, endpoint };
+                origins = file::read(path, &text, &mut config, &mut problems);
             }
             Err(problem) => problems.push(problem),
         }
@@ -232,7 +236,7 @@ impl Loaded {
     /// How many keys were given, by a file, a variable or a flag.
     #[must_use]
     pub fn given(&self) -> usize {
-        self.origins.keys.len() + self.origins.outbound.len() + self.origins.endpoint.len()
+        self.origins.keys.len() + self.origins.entries.values().map(Vec::len).sum::<usize>()
     }
 }
 

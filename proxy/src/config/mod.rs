@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+mod address;
 mod check;
 mod codec;
 mod file;
@@ -19,6 +20,7 @@ mod keys;
 mod load;
 mod problem;
 
+pub use address::{AppAddress, AppPlace, LocalAddress, SocketMode};
 pub use load::{Inputs, Loaded, load};
 #[cfg(test)]
 pub use load::{OTHER_VARIABLES, all_keys};
@@ -77,13 +79,15 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// The door for the own app's outgoing calls.
-    pub outbound: SocketAddr,
+    pub outbound: LocalAddress,
     /// Where other sidecars connect.
     pub inbound: SocketAddr,
     /// Metrics, probes, table.
     pub admin: SocketAddr,
     /// The address that is registered; `None`: derived from `inbound`.
     pub advertise: Option<SocketAddr>,
+    /// Who may connect to doors that are Unix domain sockets.
+    pub socket_mode: SocketMode,
     /// Lets the ports meant for the own app (outbound, admin, doors) bind addresses other hosts can reach.
     pub allow_remote: bool,
 }
@@ -202,7 +206,7 @@ pub struct Etcd {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Door {
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub listen: LocalAddress,
     /// Where it leads.
     pub service: ServiceName,
     /// Only to this version; `None`: to any.
@@ -243,17 +247,6 @@ pub struct StaticEndpoint {
     pub address: SocketAddr,
 }
 
-/// Where the own app listens, parsed from `http://HOST:PORT`, `h2c://HOST:PORT` or `tcp://HOST:PORT` (no path, no user). `Display` gives that back.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AppAddress {
-    /// What it speaks.
-    pub protocol: AppProtocol,
-    /// Host name or address, without the brackets of IPv6.
-    pub host: String,
-    /// Port, never 0.
-    pub port: u16,
-}
-
 impl Default for Config {
     /// The documented defaults. `registry` has none: `load` insists on one; here it is `static`.
     fn default() -> Self {
@@ -285,10 +278,11 @@ impl Default for Listen {
     fn default() -> Self {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Self {
-            outbound: SocketAddr::new(loopback, 4140),
+            outbound: SocketAddr::new(loopback, 4140).into(),
             inbound: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4143),
             admin: SocketAddr::new(loopback, 4191),
             advertise: None,
+            socket_mode: SocketMode(0o600),
             allow_remote: false,
         }
     }
@@ -343,56 +337,6 @@ impl Default for Discovery {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text, access: false }
-    }
-}
-
-impl FromStr for AppAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once("://").unwrap_or_default();
-        let protocol = scheme.parse::<AppProtocol>().map_err(|()| {
-            format!("`{text}` is not an app's address: write http://HOST:PORT, h2c://HOST:PORT or tcp://HOST:PORT")
-        })?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#', '@']) {
-            return Err(format!("`{text}`: an app's address is {protocol}://HOST:PORT, without path, query or user"));
-        }
-        let (host, port) =
-            rest.rsplit_once(':').ok_or_else(|| format!("`{text}` lacks the port: write {protocol}://HOST:PORT"))?;
-        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(inner) => {
-                if inner.parse::<std::net::Ipv6Addr>().is_err() {
-                    return Err(format!("`{inner}` is not an IPv6 address"));
-                }
-                inner
-            }
-            None => {
-                let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-                if host.is_empty() || host.len() > 253 || !host.bytes().all(fine) {
-                    return Err(format!("`{host}` is not a host name or address"));
-                }
-                host
-            }
-        };
-        match port.parse::<u16>() {
-            Ok(port) if port > 0 => Ok(Self { protocol, host: host.to_owned(), port }),
-            _ => Err(format!("`{port}` is not a port between 1 and 65535")),
-        }
-    }
-}
-
-impl AppAddress {
-    /// Host and port as a URI has them.
-    pub fn authority(&self) -> String {
-        let AppAddress { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    }
-}
-
-impl fmt::Display for AppAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.protocol, self.authority())
     }
 }
 

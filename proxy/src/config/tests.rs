@@ -186,6 +186,10 @@ fn contradictions() {
         "[[outbound]]\nlisten = \"127.0.0.1:1\"\nservice = \"a\"\n[[outbound]]\nlisten = \"127.0.0.1:1\"\nservice = \"b\"\n",
         "7:1: the door to `b` listens on 127.0.0.1:1, where the door to `a` listens already",
     );
+    check(
+        "[listen]\noutbound = \"unix:/a\"\n[[outbound]]\nlisten = \"unix:/a\"\nservice = \"b\"\n",
+        "6:1: the door to `b` listens on unix:/a, where `listen.outbound` listens already",
+    );
     check("[timeouts]\nresponse = \"500ms\"\n", "`timeouts.response` would always pass before `timeouts.connect`");
     check("[etcd]\ncert = \"c\"\n", "needs its `etcd.key`");
     check("[etcd]\ncert = \"c\"\nkey = \"k\"\n", "5:1: TLS to etcd needs `etcd.ca`");
@@ -274,6 +278,17 @@ fn app_addresses() {
         ("http://[::1]:80", Some("http://[::1]:80")),
         ("tcp://127.0.0.1:6379", Some("tcp://127.0.0.1:6379")),
         ("tcp://[::1]:5432", Some("tcp://[::1]:5432")),
+        ("unix:/run/app.sock", Some("unix:/run/app.sock")),
+        ("unix:///run/app.sock", Some("unix:/run/app.sock")),
+        ("http+unix:/run/app.sock", Some("unix:/run/app.sock")),
+        ("h2c+unix:/run/app.sock", Some("h2c+unix:/run/app.sock")),
+        ("tcp+unix:/run/pg/.s.PGSQL.5432", Some("tcp+unix:/run/pg/.s.PGSQL.5432")),
+        ("unix:run/app.sock", None),
+        ("unix://run/app.sock", None),
+        ("unix:/run/", None),
+        ("ftp+unix:/run/app.sock", None),
+        ("h2cunix:/run/app.sock", None),
+        (LONG, None),
         ("https://a:1", None),
         ("a:1", None),
         ("http://a", None),
@@ -286,6 +301,30 @@ fn app_addresses() {
     ] {
         let parsed = text.parse::<AppAddress>().ok().map(|address| address.to_string());
         assert_eq!(parsed.as_deref(), shown, "{text}");
+    }
+}
+
+/// A path that no socket can have.
+const LONG: &str = "unix:/0123456789012345678901234567890123456789/0123456789012345678901234567890123456789/012345678901234567890123456789";
+
+#[test]
+fn doors_are_addresses_or_sockets() {
+    for (text, shown, remote) in [
+        ("127.0.0.1:1", Some("127.0.0.1:1"), false),
+        ("localhost:1", Some("127.0.0.1:1"), false),
+        ("0.0.0.0:1", Some("0.0.0.0:1"), true),
+        ("unix:/run/out.sock", Some("unix:/run/out.sock"), false),
+        ("/run/out.sock", None, false),
+        (LONG, None, false),
+    ] {
+        let parsed = text.parse::<LocalAddress>().ok();
+        assert_eq!(parsed.as_ref().map(ToString::to_string).as_deref(), shown, "{text}");
+        assert_eq!(parsed.is_some_and(|address| address.is_remote()), remote, "{text}");
+    }
+    for (text, mode) in
+        [("0660", Some(0o660)), ("600", Some(0o600)), ("0680", None), ("1777", None), ("rw", None), ("+66", None)]
+    {
+        assert_eq!(text.parse::<SocketMode>().ok().map(|mode| mode.0), mode, "{text}");
     }
 }
 

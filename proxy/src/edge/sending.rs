@@ -199,7 +199,7 @@ fn pairs(headers: &Headers) -> impl Iterator<Item = (&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::Scratch;
+    use crate::edge::{Scratch, Stream};
     use crate::error::{ErrorCode, Phase};
     use crate::metrics::Metrics;
     use http1::HeadScan;
@@ -235,7 +235,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let mut other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
-            let socket = Socket::new(stream, HeadScan::default(), &Scratch::new(), &Metrics::new().app_bytes);
+            let socket =
+                Socket::new(Stream::Tcp(stream), HeadScan::default(), &Scratch::new(), &Metrics::new().app_bytes);
             let mut seen = Seen::default();
             let writing = async {
                 let mut sending = Sending::new(b"h\r\n".to_vec(), (framing, body), &mut seen);

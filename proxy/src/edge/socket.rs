@@ -10,12 +10,11 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use http1::{Body, Framing, HeadScan, Piece, Refusal};
 use prometheus::IntCounter;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::read_error::ReadError;
 use super::scratch::{LARGE_PIECE_BYTES, Scratch};
+use super::stream::Stream;
 use crate::metrics::ByFlow;
 
 /// A body is read in pieces of this size at first, and of up to [`LARGE_PIECE_BYTES`] while it keeps filling them.
@@ -28,7 +27,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A connection with an app.
 #[derive(Debug)]
 pub struct Socket {
-    stream: RefCell<TcpStream>,
+    stream: RefCell<Stream>,
     input: RefCell<Input>,
     scratch: Scratch,
     received: IntCounter,
@@ -63,7 +62,7 @@ pub enum Arrived<T> {
 
 impl Socket {
     /// Takes a connection over, on which `scan` looks for heads. Its bytes are counted into `bytes`.
-    pub fn new(stream: TcpStream, scan: HeadScan, scratch: &Scratch, bytes: &ByFlow) -> Socket {
+    pub fn new(stream: Stream, scan: HeadScan, scratch: &Scratch, bytes: &ByFlow) -> Socket {
         Socket {
             stream: RefCell::new(stream),
             input: RefCell::new(Input {
@@ -289,10 +288,9 @@ impl Socket {
         Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
     }
 
-    /// Closed from now on, the connection is reset: the other side learns that it did not end in order.
+    /// Closed from now on, the connection is reset ([`Stream::reset`]).
     pub fn reset(&self) {
-        // Where the option cannot be set there is no connection left to reset.
-        let _ = SockRef::from(&*self.stream.borrow()).set_linger(Some(Duration::ZERO));
+        self.stream.borrow().reset();
     }
 
     /// Reads more of a body.
@@ -360,7 +358,7 @@ mod tests {
         let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let metrics = Metrics::new();
-        (Rc::new(Socket::new(stream, HeadScan::default(), &Scratch::new(), &metrics.app_bytes)), other)
+        (Rc::new(Socket::new(Stream::Tcp(stream), HeadScan::default(), &Scratch::new(), &metrics.app_bytes)), other)
     }
 
     fn run(test: impl Future<Output = ()>) {

@@ -13,13 +13,12 @@ use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use http1::{Framing, HeadScan, Refusal, Version};
-use tokio::net::TcpStream;
 
 use crate::call::{Body, Reply};
 use crate::config::{Config, Door, head_bytes};
 use crate::dispatch;
 use crate::edge::http2::Opening;
-use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket};
+use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket, Stream};
 use crate::error::{Error, ErrorCode, Phase};
 use crate::ingress::asked::Asked;
 use crate::ingress::caller::Caller;
@@ -65,7 +64,7 @@ pub struct HttpDoor {
 
 impl HttpDoor {
     /// Serves one connection, on a task of its own. `bound`: the door leads to one service only.
-    pub fn serve(self: Rc<Self>, stream: TcpStream, bound: Option<Arc<Door>>, permit: Permit) {
+    pub fn serve(self: Rc<Self>, stream: Stream, bound: Option<Arc<Door>>, permit: Permit) {
         let watched = Rc::new(self.patience.watch());
         let socket = Rc::new(Socket::new(stream, HeadScan::default(), &self.scratch, &self.metrics.app_bytes));
         let connected = Held::new(&self.metrics.callers_connected);

@@ -8,7 +8,7 @@ use serde_json::json;
 use wire::{Headers, ResponseHead};
 
 use crate::call::{Body, Call, Reply};
-use crate::config::Config;
+use crate::config::{AppPlace, Config};
 use crate::dispatch::Dispatcher;
 use crate::error::Error;
 use crate::ingress::asked::OwnAnswer;
@@ -59,10 +59,12 @@ impl OwnAnswers {
     /// Dapr's form; what this sidecar has none of is empty.
     fn metadata(&self) -> Vec<u8> {
         let id = self.config.service.as_ref().map(ToString::to_string).unwrap_or_default();
-        let app =
-            self.config.app.as_ref().map(
-                |app| json!({ "protocol": app.protocol.to_string(), "channelAddress": app.host, "port": app.port }),
-            );
+        let app = self.config.app.as_ref().map(|app| match &app.place {
+            AppPlace::Host { name, port } => {
+                json!({ "protocol": app.protocol.to_string(), "channelAddress": name, "port": port })
+            }
+            AppPlace::Unix(path) => json!({ "protocol": app.protocol.to_string(), "channelAddress": path }),
+        });
         let metadata = json!({
             "id": id,
             "runtimeVersion": concat!("pillion/", env!("CARGO_PKG_VERSION")),

@@ -6,14 +6,13 @@ use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use http1::HeadScan;
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use wire::{Kind, RequestHead};
 
 use crate::call::{Call, Reply};
 use crate::config::Door;
 use crate::dispatch::Dispatcher;
-use crate::edge::{self, Scratch, Side, Socket};
+use crate::edge::{self, Scratch, Side, Socket, Stream};
 use crate::ingress::listener::Permit;
 use crate::ingress::tunnel::{self, Broken};
 use crate::metrics::{CallMetrics, Direction, Held, Metrics};
@@ -36,7 +35,7 @@ pub struct TcpDoor {
 
 impl TcpDoor {
     /// Carries one connection, on a task of its own.
-    pub fn serve(self: Rc<Self>, stream: TcpStream, door: Arc<Door>, permit: Permit) {
+    pub fn serve(self: Rc<Self>, stream: Stream, door: Arc<Door>, permit: Permit) {
         spawn_local(async move {
             let _kept = (Held::new(&self.metrics.callers_connected), permit, Counted::new(&self.calls));
             let socket = Rc::new(Socket::new(stream, HeadScan::default(), &self.scratch, &self.metrics.app_bytes));

@@ -14,11 +14,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http1::HeadScan;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{AppAddress, Config};
-use crate::edge::{Scratch, Socket};
+use crate::edge::{Scratch, Socket, Stream};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::metrics::{Held, Metrics};
 
@@ -239,13 +238,11 @@ impl AppPool {
     }
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, NoConnection> {
-        let target = (self.address.host.as_str(), self.address.port);
-        let stream = match tokio::time::timeout(self.connect_timeout, TcpStream::connect(target)).await {
+        let stream = match tokio::time::timeout(self.connect_timeout, Stream::connect(&self.address.place)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(NoConnection::Refused(error)),
             Err(_) => return Err(NoConnection::Timeout(self.connect_timeout)),
         };
-        let _ = stream.set_nodelay(true);
         self.metrics.app_connections_opened.inc();
         Ok(Connection {
             socket: Rc::new(Socket::new(stream, HeadScan::for_responses(), &self.scratch, &self.metrics.app_bytes)),
@@ -299,8 +296,7 @@ impl AppPool {
 
     /// Whether the app accepts connections now.
     pub async fn probe(address: &AppAddress, timeout: Duration) -> bool {
-        let target = (address.host.as_str(), address.port);
-        matches!(tokio::time::timeout(timeout, TcpStream::connect(target)).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(timeout, Stream::connect(&address.place)).await, Ok(Ok(_)))
     }
 }
 

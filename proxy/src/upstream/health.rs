@@ -7,10 +7,9 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, HeaderValue, Request, Uri};
 use prost::Message;
-use tokio::net::TcpStream;
 
 use crate::config::{AppAddress, AppProtocol};
-use crate::edge::fields;
+use crate::edge::{Stream, fields};
 use crate::upstream::app_pool::AppPool;
 
 /// gRPC's own way to ask (grpc/doc/health-checking.md).
@@ -44,7 +43,7 @@ pub async fn is_ready(app: &AppAddress, timeout: Duration) -> bool {
 
 /// An error: it does not accept, or does not speak HTTP/2, or not yet.
 async fn check(app: &AppAddress) -> Result<bool, Box<dyn Error>> {
-    let socket = TcpStream::connect((app.host.as_str(), app.port)).await?;
+    let socket = Stream::connect(&app.place).await?;
     let (sender, connection) = h2::client::handshake(socket).await?;
     let asking = async {
         let (answer, mut stream) = sender.ready().await?.send_request(request(app), false)?;

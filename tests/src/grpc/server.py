@@ -1,4 +1,4 @@
-"""gRPC's interoperability service, on the library of PyPI and Debian. Usage: server.py PORT"""
+"""gRPC's interoperability service, on the library of PyPI and Debian. Usage: server.py PORT [SOCKET]"""
 
 import sys
 import time
@@ -91,5 +91,7 @@ server = grpc.server(
 )
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.testing.TestService", TEST),))
 server.add_insecure_port("127.0.0.1:" + sys.argv[1])
+for path in sys.argv[2:]:
+    server.add_insecure_port("unix:" + path)
 server.start()
 server.wait_for_termination()
