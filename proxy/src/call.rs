@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use registry::Version;
 use wire::{Headers, RequestHead, ResponseHead};
 
@@ -80,6 +80,24 @@ pub trait BodyStream {
 impl Body {
     /// A body of no bytes.
     pub const EMPTY: Body = Body::Whole(Bytes::new());
+
+    /// All of it; `None`: it is longer than `limit` bytes. What is taken is no longer there; trailers are dropped.
+    pub async fn collect(&mut self, limit: usize) -> Result<Option<Bytes>, Error> {
+        let source = match self {
+            Body::Whole(bytes) => return Ok(Some(std::mem::take(bytes)).filter(|bytes| bytes.len() <= limit)),
+            Body::Stream(source) => source,
+        };
+        let mut all = BytesMut::new();
+        while let Some(part) = next_part(source).await {
+            if let Part::Data(data) = part? {
+                if all.len() + data.len() > limit {
+                    return Ok(None);
+                }
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(Some(all.freeze()))
+    }
 
     /// Wraps a source.
     pub fn stream(source: impl BodyStream + 'static) -> Body {

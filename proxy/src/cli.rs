@@ -105,6 +105,10 @@ struct Settings {
     #[arg(long, value_name = "http|h2c|tcp://HOST:PORT|unix:/PATH")]
     app: Option<OsString>,
 
+    /// Path at which the app takes JSON-RPC 2.0; without it procedures are plain calls (PILLION_APP_JSONRPC).
+    #[arg(long, value_name = "/PATH")]
+    app_jsonrpc: Option<OsString>,
+
     /// etcd://HOST:2379[,HOST:2379][/PREFIX], file:///DIR or static (PILLION_REGISTRY).
     #[arg(long, value_name = "URL")]
     registry: Option<OsString>,
@@ -145,6 +149,7 @@ impl Settings {
             ("--service", self.service),
             ("--version", self.version),
             ("--app", self.app),
+            ("--app-jsonrpc", self.app_jsonrpc),
             ("--registry", self.registry),
             ("--identity", self.identity),
             ("--outbound", self.outbound),

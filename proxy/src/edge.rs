@@ -5,6 +5,7 @@
 
 pub mod fields;
 pub mod http2;
+pub mod jsonrpc;
 mod read_error;
 mod receive;
 mod scratch;

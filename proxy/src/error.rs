@@ -142,6 +142,8 @@ codes! {
     RemoteProtocol = "remote-protocol", 502, Internal, "the sidecars disagree about the protocol; are their versions compatible?";
     /// The app called does not speak the caller's protocol.
     WrongProtocol = "wrong-protocol", 502, Internal, "a service with a tcp:// app is reached through an [[outbound]] port with protocol = \"tcp\", any other through an HTTP port";
+    /// The app called cannot be given such arguments.
+    BadArguments = "bad-arguments", 400, InvalidArgument, "correct the arguments; the detail says what is wrong with them";
     /// The app closed the connection without answering.
     AppClosed = "app-closed", 502, Unavailable, "the app closed its connection before it answered; see its log. It may have run the call";
     /// What the app answered is not the HTTP that it is called in.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::balance::EndpointState;
 use bytes::Bytes;
-use wire::RequestHead;
+use wire::{Kind, RequestHead};
 
 use crate::call::Call;
 use crate::error::{Error, Executed, Phase};
@@ -24,7 +24,9 @@ pub struct Record {
     in_flight: Option<InFlight>,
     outcome: Option<Outcome>,
     status: u16,
-    grpc_failed: bool,
+    grpc: GrpcEnd,
+    /// The path of a procedure: it is counted by its method.
+    procedure: Option<Bytes>,
     forgotten: bool,
     attempts: u32,
     endpoint: Option<Arc<EndpointState>>,
@@ -58,7 +60,8 @@ impl Record {
             in_flight: None,
             outcome: None,
             status: 0,
-            grpc_failed: false,
+            grpc: GrpcEnd::Fine,
+            procedure: None,
             forgotten: false,
             attempts: 0,
             endpoint: None,
@@ -82,13 +85,16 @@ impl Record {
         self.forgotten = true;
     }
 
-    /// What is called, for the access log.
+    /// What is called.
     pub fn describe(&mut self, call: &Call) {
-        self.describe_head(&call.head, None);
+        self.describe_head(&call.head, call.grpc, None);
     }
 
     /// The same for a request that came from `peer`.
-    pub fn describe_head(&mut self, head: &RequestHead, peer: Option<&str>) {
+    pub fn describe_head(&mut self, head: &RequestHead, grpc: bool, peer: Option<&str>) {
+        if grpc || head.kind == Kind::Rpc {
+            self.procedure = Some(head.path.clone());
+        }
         if Access::enabled() {
             self.shown = Some(Box::new(Shown {
                 service: head.service.clone(),
@@ -161,8 +167,12 @@ impl Record {
     /// How a gRPC call went, as its trailers say it. What is the service's fault counts as an error of the app: those statuses that
     /// OpenTelemetry calls errors of a server (semantic conventions for gRPC spans).
     pub fn grpc_status(&mut self, value: Option<&[u8]>) {
-        // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. Without a status the call broke off.
-        self.grpc_failed = matches!(value, None | Some(b"2" | b"4" | b"12" | b"13" | b"14" | b"15"));
+        self.grpc = match value {
+            Some(b"12") => GrpcEnd::Unimplemented,
+            // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS. Without a status the call broke off.
+            None | Some(b"2" | b"4" | b"13" | b"14" | b"15") => GrpcEnd::Failed,
+            Some(_) => GrpcEnd::Fine,
+        };
     }
 
     /// Bytes of the answer's body were passed on.
@@ -172,8 +182,14 @@ impl Record {
 
     /// The answer is complete.
     pub fn complete(&mut self) {
-        let failed = self.status >= 500 || self.grpc_failed;
+        let failed = self.status >= 500 || self.grpc != GrpcEnd::Fine;
         self.outcome.get_or_insert(if failed { Outcome::AppError } else { Outcome::Ok });
+    }
+
+    /// Whether the service has the method called, as far as is known: it did not say that it has not.
+    fn has_method(&self) -> bool {
+        let unknown = matches!(self.status, 404 | 405 | 501) || self.grpc == GrpcEnd::Unimplemented;
+        self.in_flight.is_some() && !unknown
     }
 
     /// The call ended with a generated error.
@@ -183,6 +199,23 @@ impl Record {
     }
 }
 
+/// How gRPC says that a call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GrpcEnd {
+    /// Well, or by the caller's fault.
+    Fine,
+    /// By the service's fault.
+    Failed,
+    /// There is no such method.
+    Unimplemented,
+}
+
+/// The method that a procedure's path names: without the first slash, and without a query.
+fn method_of(path: &[u8]) -> &[u8] {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    path.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if self.forgotten {
@@ -190,6 +223,9 @@ impl Drop for Record {
         }
         let (outcome, duration) = (self.outcome.unwrap_or(Outcome::Cancelled), self.started.elapsed());
         self.calls.finished(outcome, duration.as_secs_f64());
+        if let Some(path) = &self.procedure {
+            self.calls.method_finished(method_of(path), self.has_method(), outcome, duration.as_secs_f64());
+        }
         let sent = self.sent + self.uploaded.as_ref().map_or(0, |uploaded| uploaded.get());
         if let Some(shown) = &self.shown {
             let text = |bytes| std::str::from_utf8(bytes).unwrap_or("?");

@@ -14,6 +14,7 @@
 //! | `/hang-body` | a head and one piece, then nothing |
 //! | `/count` | counts its `x-id` |
 //! | `/status?code=N` | answers that status |
+//! | `/jsonrpc` | takes JSON-RPC: `add` gives the sum of its parameters, `fail` an error, and there is no other method |
 //! | `/big-head?bytes=N` | a response with one header of N bytes |
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -257,6 +259,10 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Body>
             tokio::time::sleep(Duration::from_millis(query.number("ms", 100))).await;
             text(&state.name)
         }
+        "/jsonrpc" => {
+            let request = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            json_rpc(&serde_json::from_slice(&request).unwrap_or_default())
+        }
         "/count" => {
             let id = header(&request, "x-id");
             let _ = request.into_body().collect().await;
@@ -401,6 +407,18 @@ fn hang_body(running: Running) -> Response<Body> {
 
 fn text(content: &str) -> Response<Body> {
     Response::new(full(Bytes::copy_from_slice(content.as_bytes())))
+}
+
+fn json_rpc(request: &Value) -> Response<Body> {
+    let outcome = match request["method"].as_str() {
+        Some("add") => {
+            let sum: i64 = request["params"].as_array().into_iter().flatten().filter_map(Value::as_i64).sum();
+            ("result", json!(sum))
+        }
+        Some("fail") => ("error", json!({ "code": 7, "message": "as asked", "data": request["params"] })),
+        _ => ("error", json!({ "code": -32601, "message": "no such method here" })),
+    };
+    text(&json!({ "jsonrpc": "2.0", outcome.0: outcome.1, "id": request["id"] }).to_string())
 }
 
 fn full(content: Bytes) -> Body {

@@ -7,6 +7,8 @@ use pillion_tests::process::run;
 use serde_json::{Value, json};
 use std::process::Command;
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A request to the sidecar itself.
 fn to_itself(method: &str, path: &str) -> Request {
     Request::new(method, "127.0.0.1:4140", path)
@@ -93,6 +95,55 @@ fn json_rpc_keeps_to_its_specification() {
     );
     let notifications = ask(json!([{"jsonrpc": "2.0", "method": "echo"}, {"jsonrpc": "2.0", "method": "echo"}]));
     assert_eq!((notifications.status(), notifications.body.len()), (204, 0));
+}
+
+#[test]
+fn an_app_that_speaks_json_rpc_gets_it() {
+    let mesh = Mesh::on_files();
+    let app = App::start("payments-1");
+    let callee = mesh.builder("payments").arg("--app-jsonrpc").arg("/jsonrpc").app(app.address()).start();
+    let caller = mesh.caller("orders");
+    first_call(&caller, "payments");
+    let rpc = |path: &str, body: &str| call(caller.outbound(), &to_itself("POST", path).body(body));
+    let sum = rpc("/rpc/payments/add", "[1, 2, 39]");
+    assert_eq!((sum.status(), sum.text().as_str()), (200, "42"), "{}", sum.summary());
+    assert_eq!(rpc("/rpc/payments/add", "").text(), "0");
+    let failed = rpc("/rpc/payments/fail", "{\"a\": 1}");
+    assert_eq!(failed.status(), 500, "{}", failed.summary());
+    assert_eq!(failed.json(), json!({ "code": 7, "message": "as asked", "data": { "a": 1 } }));
+    let unknown = rpc("/rpc/payments/guess", "{}");
+    assert_eq!((unknown.status(), unknown.json()["code"].clone()), (404, json!(-32601)), "{}", unknown.summary());
+    let bad = rpc("/rpc/payments/add", "[1,");
+    let seen = (bad.status(), bad.header("x-pillion-error"), bad.json()["executed"] == "no");
+    assert_eq!(seen, (400, Some("bad-arguments"), true), "{}", bad.summary());
+
+    // From JSON-RPC to JSON-RPC nothing is lost.
+    let item = |method: &str, params: Value, id: u32| json!({ "jsonrpc": "2.0", "method": method, "params": params, "id": id });
+    let batch = json!([item("add", json!([1, 2]), 1), item("fail", json!([true]), 2), item("guess", json!([]), 3)]);
+    let answers = json_rpc(&caller, "payments", &batch).json();
+    assert_eq!(
+        answers,
+        json!([
+            { "jsonrpc": "2.0", "result": 3, "id": 1 },
+            { "jsonrpc": "2.0", "error": { "code": 7, "message": "as asked", "data": [true] }, "id": 2 },
+            { "jsonrpc": "2.0", "error": { "code": -32601, "message": "no such method here" }, "id": 3 },
+        ])
+    );
+    // What is no procedure is what it always was.
+    assert_eq!(get(caller.outbound(), "payments", "/who").text(), "payments-1");
+
+    // Each is counted by its method, on both sides; what the service does not know is not worth a counter.
+    for (sidecar, direction) in [(&caller, "outbound"), (&callee, "inbound")] {
+        let counted = |method: &str, outcome: &str| {
+            let labels = [("direction", direction), ("service", "payments"), ("method", method), ("outcome", outcome)];
+            sidecar.metric("pillion_method_calls_total", &labels)
+        };
+        until("all are counted", PATIENCE, || {
+            let counts = (counted("add", "ok"), counted("fail", "app_error"), counted("other", "ok"));
+            if counts == (3.0, 2.0, 2.0) { Ok(()) } else { Err(counts) }
+        });
+        assert_eq!(counted("guess", "ok"), 0.0);
+    }
 }
 
 #[test]

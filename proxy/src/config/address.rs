@@ -13,6 +13,9 @@ const UNIX: &str = "unix:";
 /// The longest path that such a socket can have: `sun_path` less its final zero (unix(7)). Bytes.
 const UNIX_PATH_BYTES: usize = 107;
 
+/// The longest path of an app's. Bytes.
+const PATH_BYTES: usize = 1024;
+
 /// Where a door listens: `IP:PORT` or `unix:/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalAddress {
@@ -45,6 +48,10 @@ pub enum AppPlace {
     /// A Unix domain socket, by its absolute path.
     Unix(PathBuf),
 }
+
+/// A path of the own app's, as requests have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpPath(pub String);
 
 /// Who may connect to a Unix domain socket: the mode bits of its file (chmod(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +87,25 @@ impl fmt::Display for LocalAddress {
             LocalAddress::Ip(address) => address.fmt(f),
             LocalAddress::Unix(path) => write!(f, "{UNIX}{}", path.display()),
         }
+    }
+}
+
+impl FromStr for HttpPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        if text.starts_with('/') && text.len() <= PATH_BYTES && text.bytes().all(fine) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not a path: write it as it stands in a request, such as /rpc"))
+        }
+    }
+}
+
+impl fmt::Display for HttpPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Config, LocalAddress, RegistryUrl,
+    AppProtocol, Config, LocalAddress, RegistryUrl,
     load::Origins,
     problem::{Place, Problem},
 };
@@ -43,6 +43,11 @@ impl Rules<'_> {
         // With an identity the name stands in the certificate.
         if config.app.is_some() && !self.origins.given("service") && config.identity.is_none() {
             self.wrong("app", "an app is given but no service name: set `service` (--service, PILLION_SERVICE)");
+        }
+        if let Some(path) = &config.app_jsonrpc
+            && !config.app.as_ref().is_some_and(|app| matches!(app.protocol, AppProtocol::Http | AppProtocol::H2c))
+        {
+            self.wrong("app_jsonrpc", format!("JSON-RPC at {path} needs an `app` that speaks HTTP"));
         }
         if !self.origins.given("app") && config.listen.advertise.is_some() {
             self.wrong("listen.advertise", "an address is advertised for an app, but no `app` is given");

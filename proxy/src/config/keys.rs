@@ -4,7 +4,7 @@
 use serde_json::Value as Json;
 
 use super::{
-    AppAddress, Config, Door, LocalAddress, Protocol, RegistryUrl, SERVICES_MAX, ServiceName, SocketMode,
+    AppAddress, Config, Door, HttpPath, LocalAddress, Protocol, RegistryUrl, SERVICES_MAX, ServiceName, SocketMode,
     StaticEndpoint, Version,
     codec::{Address, Codec, Count, Format, HostName, Kind, Level, List, Opt, Path, Size, Switch, Text, Time, User},
 };
@@ -77,6 +77,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!("service", flag "--service", Opt<Text<ServiceName>>, service),
     key!("version", flag "--version", Text<Version>, version),
     key!("app", flag "--app", Opt<Text<AppAddress>>, app),
+    key!("app_jsonrpc", flag "--app-jsonrpc", Opt<Text<HttpPath>>, app_jsonrpc),
     key!("registry", flag "--registry", Text<RegistryUrl>, registry),
     key!("identity", flag "--identity", Opt<Path>, identity),
     key!("insecure", flag "--insecure", Switch, insecure),

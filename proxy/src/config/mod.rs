@@ -20,7 +20,7 @@ mod keys;
 mod load;
 mod problem;
 
-pub use address::{AppAddress, AppPlace, LocalAddress, SocketMode};
+pub use address::{AppAddress, AppPlace, HttpPath, LocalAddress, SocketMode};
 pub use load::{Inputs, Loaded, load};
 #[cfg(test)]
 pub use load::{OTHER_VARIABLES, all_keys};
@@ -41,6 +41,8 @@ pub struct Config {
     pub version: Version,
     /// Where the own app listens; `None`: a client-only sidecar, nothing is registered.
     pub app: Option<AppAddress>,
+    /// The path at which the own app takes JSON-RPC 2.0; `None`: procedures are plain calls to it.
+    pub app_jsonrpc: Option<HttpPath>,
     /// Where services are found. Required: `load` refuses a configuration without one.
     pub registry: RegistryUrl,
     /// Directory with `ca.pem`, `cert.pem`, `key.pem`. Exactly one of `identity` and `insecure` is set.
@@ -254,6 +256,7 @@ impl Default for Config {
             service: None,
             version: Version::default(),
             app: None,
+            app_jsonrpc: None,
             registry: RegistryUrl::Static,
             identity: None,
             insecure: false,

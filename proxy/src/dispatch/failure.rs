@@ -132,6 +132,7 @@ const REMOTE_CODES: &[(u16, ErrorCode)] = &[
     (6, ErrorCode::RequestAborted),
     (7, ErrorCode::HeaderTooLarge),
     (8, ErrorCode::WrongProtocol),
+    (9, ErrorCode::BadArguments),
 ];
 
 fn remote_code(number: u16) -> Option<ErrorCode> {

@@ -125,8 +125,8 @@ pub fn read<'a>(
         );
         return Err(Error::local(ErrorCode::HeaderTooLarge, Phase::Request, detail));
     }
-    let Addressed { service, path, own } = match bound {
-        Some(door) => Addressed { service: door.service.as_str().into(), path: line.path, own: None },
+    let Addressed { service, path, kind, own } = match bound {
+        Some(door) => called(door.service.as_str().into(), line.path),
         None => addressed(line, &said)?,
     };
     let version = match (bound.and_then(|door| door.version.clone()), said.version) {
@@ -163,6 +163,7 @@ pub fn read<'a>(
         return Ok(Asked { head, version, deadline, tunnel: Some(Tunnel::Connect), grpc: false, own: None });
     }
     let head = RequestHead {
+        kind,
         trace: Some(trace.unwrap_or_else(new_trace)),
         service: Bytes::copy_from_slice(service.as_bytes()),
         method: method(line.method),
@@ -177,12 +178,16 @@ pub fn read<'a>(
 struct Addressed<'a> {
     service: Cow<'a, str>,
     path: &'a str,
+    kind: wire::Kind,
     own: Option<OwnAnswer>,
+}
+
+fn called<'a>(service: Cow<'a, str>, path: &'a str) -> Addressed<'a> {
+    Addressed { service, path, kind: wire::Kind::Http, own: None }
 }
 
 /// A service by its name; or by what the sidecar's own interfaces mean, where the sidecar itself is called by its address.
 fn addressed<'a>(line: &Line<'a>, said: &Said<'a>) -> Result<Addressed<'a>, Error> {
-    let called = |service, path| Addressed { service, path, own: None };
     let unnamed =
         match route::service_called(Names { header: said.service, authority: line.authority, host: said.host }) {
             Ok(service) => return Ok(called(service, line.path)),
@@ -200,12 +205,15 @@ fn addressed<'a>(line: &Line<'a>, said: &Said<'a>) -> Result<Addressed<'a>, Erro
         let detail = "the request comes from a page in a browser";
         return Err(Error::local(ErrorCode::ForbiddenOrigin, Phase::Route, detail));
     }
-    let answered = |service: &'a str, own| Addressed { service: service.into(), path: line.path, own: Some(own) };
+    let answered = |service: &'a str, own| Addressed { own: Some(own), ..called(service.into(), line.path) };
     match own {
         Own::Call { rpc: true, .. } | Own::JsonRpc { .. } if line.method != "POST" => {
             Err(bad(format!("a procedure is called with POST, not with {}", line.method)))
         }
-        Own::Call { service, path, .. } => Ok(called(service.into(), path)),
+        Own::Call { service, path, rpc: true } => {
+            Ok(Addressed { kind: wire::Kind::Rpc, ..called(service.into(), path) })
+        }
+        Own::Call { service, path, rpc: false } => Ok(called(service.into(), path)),
         Own::JsonRpc { service } => Ok(answered(service, OwnAnswer::JsonRpc)),
         Own::Health => Ok(answered("", OwnAnswer::Health)),
         Own::Metadata => Ok(answered("", OwnAnswer::Metadata)),

@@ -4,36 +4,30 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use wire::RequestHead;
+use wire::{Kind, RequestHead};
 
-use crate::call::{Body, Call, Part, Reply, next_part};
+use crate::call::{Body, Call, Reply};
 use crate::dispatch;
+use crate::edge::jsonrpc::{
+    BODY_BYTES, FAILURE_FIELD, Failure, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR,
+    SERVER_ERROR, present,
+};
 use crate::error::{Error, ErrorCode, Phase};
 use crate::ingress::asked::Asked;
 use crate::ingress::own::{OwnAnswers, reply};
 use crate::metrics::Direction;
 use crate::record::Record;
 
-/// A request, and an answer's body, may be this long. Bytes.
-const BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Items of a batch.
 const ITEMS: usize = 4096;
 /// Of an answer that is no JSON so much is told. Bytes.
 const SHOWN_BYTES: usize = 1024;
-
-/// The specification's codes, and the first of those that a server may choose.
-const PARSE_ERROR: i32 = -32700;
-const INVALID_REQUEST: i32 = -32600;
-const METHOD_NOT_FOUND: i32 = -32601;
-const INVALID_PARAMS: i32 = -32602;
-const INTERNAL_ERROR: i32 = -32603;
-const SERVER_ERROR: i32 = -32000;
 
 /// One item.
 #[derive(Debug, Deserialize)]
@@ -49,11 +43,6 @@ struct Item<'a> {
     id: Option<&'a RawValue>,
 }
 
-/// Tells `null` from nothing.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 /// The answer to one item.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
@@ -65,23 +54,9 @@ struct Answer<'a> {
     id: &'a RawValue,
 }
 
-#[derive(Debug, Serialize)]
-struct Failure {
-    code: i32,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
-}
-
-impl Failure {
-    fn new(code: i32, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), data: None }
-    }
-}
-
 /// Carries what the body of `call` asks for to the service that its head names.
 pub async fn answer(own: &OwnAnswers, call: &mut Call) -> Result<Reply, Error> {
-    let body = collect(&mut call.body).await?.ok_or_else(|| {
+    let body = call.body.collect(BODY_BYTES).await?.ok_or_else(|| {
         Error::local(
             ErrorCode::BadRequest,
             Phase::Request,
@@ -153,16 +128,21 @@ async fn invoke(own: &OwnAnswers, outer: &Call, item: &Item<'_>) -> Result<Box<R
     let mut call = asked.into_call(Body::Whole(Bytes::copy_from_slice(params.as_bytes())), None, &mut record);
     let answered = async {
         let Reply { head, mut body } = own.dispatcher.call(&mut call, &mut record).await?;
-        Ok::<_, Error>((head.status, collect(&mut body).await?))
+        let is_failure = head.headers.contains(FAILURE_FIELD);
+        Ok::<_, Error>((head.status, is_failure, body.collect(BODY_BYTES).await?))
     };
     match answered.await {
-        Ok((status, body)) => {
+        Ok((status, is_failure, body)) => {
             record.answered(status);
             record.received(body.as_ref().map_or(0, Bytes::len));
             record.complete();
             let body =
                 body.ok_or_else(|| Failure::new(INTERNAL_ERROR, format!("an answer of more than {BODY_BYTES} bytes")))?;
-            result_of(status, &body)
+            match is_failure.then(|| serde_json::from_slice(&body)) {
+                // The app speaks JSON-RPC itself.
+                Some(Ok(failure)) => Err(failure),
+                _ => result_of(status, &body),
+            }
         }
         Err(error) => {
             own.metrics.generated_error(error.code().as_str()).inc();
@@ -175,7 +155,7 @@ async fn invoke(own: &OwnAnswers, outer: &Call, item: &Item<'_>) -> Result<Box<R
 
 /// The plain call that an item is. Its other fields are those of the request that it came in.
 fn asked(outer: &Call, method: &str) -> Asked {
-    let mut head = RequestHead { path: path_of(method).into(), ..outer.head.clone() };
+    let mut head = RequestHead { kind: Kind::Rpc, path: path_of(method).into(), ..outer.head.clone() };
     head.headers
         .retain(|field| !matches!(field.name, b"content-type" | b"content-length" | b"content-encoding" | b"accept"));
     head.headers.push(b"content-type", b"application/json");
@@ -215,24 +195,6 @@ fn result_of(status: u16, body: &[u8]) -> Result<Box<RawValue>, Failure> {
     let shown = || Value::from(String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned());
     let body = serde_json::from_slice(body).unwrap_or_else(|_| shown());
     Err(Failure { data: Some(json!({ "status": status, "body": body })), ..Failure::new(code, message) })
-}
-
-/// All of a body; `None`: it is longer than may be.
-async fn collect(body: &mut Body) -> Result<Option<Bytes>, Error> {
-    let source = match body {
-        Body::Whole(bytes) => return Ok(Some(std::mem::take(bytes)).filter(|bytes| bytes.len() <= BODY_BYTES)),
-        Body::Stream(source) => source,
-    };
-    let mut all = BytesMut::new();
-    while let Some(part) = next_part(source).await {
-        if let Part::Data(data) = part? {
-            if all.len() + data.len() > BODY_BYTES {
-                return Ok(None);
-            }
-            all.extend_from_slice(&data);
-        }
-    }
-    Ok(Some(all.freeze()))
 }
 
 #[cfg(test)]

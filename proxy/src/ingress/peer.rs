@@ -194,7 +194,8 @@ impl PeerDoor {
         let deadline = head.timeout.and_then(|left| Instant::now().checked_add(left));
         let mut record = Record::new(Direction::Inbound, &caller.calls);
         record.route(caller.calls.clone());
-        record.describe_head(&head, caller.header.as_deref());
+        let grpc = &head.method[..] == b"POST" && head.headers.get(b"content-type").is_some_and(fields::is_grpc);
+        record.describe_head(&head, grpc, caller.header.as_deref());
         if let Err(error) = self.check_size(&head).and_then(|()| app.check(head.kind)) {
             self.metrics.generated_error(error.code().as_str()).inc();
             record.failed(&error, dispatch::outcome_of(&error));
@@ -207,7 +208,6 @@ impl PeerDoor {
         } else {
             Body::stream(Upload { recv, first: Some(body).filter(|bytes| !bytes.is_empty()), sent: record.upload() })
         };
-        let grpc = &head.method[..] == b"POST" && head.headers.get(b"content-type").is_some_and(fields::is_grpc);
         let head = for_app(head, caller, deadline, grpc);
         let result = tokio::select! {
             biased;

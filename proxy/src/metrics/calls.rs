@@ -7,6 +7,7 @@ use std::{
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::methods::{Families, Methods};
 use super::{Direction, MAX_SERIES, OTHER, Outcome, families::Maker};
 
 /// Upper bounds of the duration buckets, in seconds: from 100 µs, a fast local answer, to 60 s, the default timeout.
@@ -21,6 +22,7 @@ pub(super) struct Calls {
     duration: HistogramVec,
     in_flight: IntGaugeVec,
     body: IntCounterVec,
+    methods: Arc<Families>,
     /// At most [`MAX_SERIES`] entries, besides the `other` set of each direction, which is not in here.
     known: Mutex<HashMap<Direction, Known>>,
 }
@@ -29,7 +31,13 @@ pub(super) struct Calls {
 #[derive(Default)]
 struct Known {
     sets: usize,
-    by_service: HashMap<Box<str>, HashMap<Box<str>, CallMetrics>>,
+    by_service: HashMap<Box<str>, OfService>,
+}
+
+/// The sets of one service, and its methods, which all peers call.
+struct OfService {
+    methods: Arc<Methods>,
+    by_peer: HashMap<Box<str>, CallMetrics>,
 }
 
 impl Calls {
@@ -52,6 +60,7 @@ impl Calls {
                 "Body bytes of ended calls: of requests and of responses.",
                 &["direction", "service", "peer", "body"],
             ),
+            methods: Families::new(make),
             known: Mutex::default(),
         }
     }
@@ -60,19 +69,23 @@ impl Calls {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let sets: usize = known.values().map(|known| known.sets).sum();
         let known = known.entry(direction).or_default();
-        if let Some(found) = known.by_service.get(service).and_then(|peers| peers.get(peer)) {
+        if let Some(found) = known.by_service.get(service).and_then(|of_service| of_service.by_peer.get(peer)) {
             return found.clone();
         }
         if sets >= MAX_SERIES {
-            return self.create(direction, OTHER, OTHER);
+            return self.create(direction, OTHER, OTHER, &Methods::new(&self.methods, direction, OTHER));
         }
-        let created = self.create(direction, service, peer);
         known.sets += 1;
-        known.by_service.entry(service.into()).or_default().insert(peer.into(), created.clone());
+        let of_service = known.by_service.entry(service.into()).or_insert_with(|| OfService {
+            methods: Methods::new(&self.methods, direction, service),
+            by_peer: HashMap::new(),
+        });
+        let created = self.create(direction, service, peer, &of_service.methods);
+        of_service.by_peer.insert(peer.into(), created.clone());
         created
     }
 
-    fn create(&self, direction: Direction, service: &str, peer: &str) -> CallMetrics {
+    fn create(&self, direction: Direction, service: &str, peer: &str, methods: &Arc<Methods>) -> CallMetrics {
         let set = [direction.as_str(), service, peer];
         let [direction, service, peer] = set;
         CallMetrics(Arc::new(Handles {
@@ -82,6 +95,7 @@ impl Calls {
             in_flight: self.in_flight.with_label_values(&set),
             request_body: self.body.with_label_values(&[direction, service, peer, "request"]),
             response_body: self.body.with_label_values(&[direction, service, peer, "response"]),
+            methods: Arc::clone(methods),
         }))
     }
 }
@@ -97,6 +111,7 @@ struct Handles {
     in_flight: IntGauge,
     request_body: IntCounter,
     response_body: IntCounter,
+    methods: Arc<Methods>,
 }
 
 impl CallMetrics {
@@ -110,6 +125,11 @@ impl CallMetrics {
     pub fn finished(&self, outcome: Outcome, seconds: f64) {
         self.0.outcomes[outcome as usize].inc();
         self.0.duration.observe(seconds);
+    }
+
+    /// A call of the procedure `method` ended; besides [`CallMetrics::finished`]. `exists`: the service has such a procedure.
+    pub fn method_finished(&self, method: &[u8], exists: bool, outcome: Outcome, seconds: f64) {
+        self.0.methods.finished(method, exists, outcome, seconds);
     }
 
     /// Body bytes of an ended call: `sent` of its request, `received` of its response, whichever side we are.

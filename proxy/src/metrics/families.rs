@@ -1,8 +1,8 @@
 //! Creation of metrics: each is registered and written into the list that docs/metrics.md is held against.
 
 use prometheus::{
-    Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
+    Counter, CounterVec, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector,
 };
 
 /// One metric: name, type, labels, help.
@@ -74,6 +74,16 @@ impl Maker {
         labels: &'static [&'static str],
     ) -> IntCounterVec {
         let metric = IntCounterVec::new(Opts::new(name, help), labels).expect(CONSTANT);
+        self.add(FamilyKind::Counter, name, help, labels, &metric)
+    }
+
+    pub(super) fn float_counters(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> CounterVec {
+        let metric = CounterVec::new(Opts::new(name, help), labels).expect(CONSTANT);
         self.add(FamilyKind::Counter, name, help, labels, &metric)
     }
 

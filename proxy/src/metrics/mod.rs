@@ -12,6 +12,7 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, TextEn
 
 mod calls;
 mod families;
+mod methods;
 mod process;
 
 pub use calls::{CallMetrics, Held, InFlight};

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::spawn_local;
 use wire::{Kind, RequestHead};
 
@@ -15,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::upstream::app_pool::AppPool;
 use crate::upstream::http2::Http2Pool;
 use crate::upstream::limits::HeaderLimits;
-use crate::upstream::{http, tcp};
+use crate::upstream::{http, jsonrpc, tcp};
 
 /// What carries calls to the app.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct App {
     sockets: Rc<AppPool>,
     http2: Rc<Http2Pool>,
     limits: HeaderLimits,
+    /// Where it takes JSON-RPC.
+    jsonrpc: Option<Bytes>,
 }
 
 impl App {
@@ -37,7 +40,8 @@ impl App {
         let share = config.limits.app_connections.div_ceil(config.workers);
         let limits = HeaderLimits::of(&config.limits);
         let sockets = Rc::new(AppPool::new(address, config, share, scratch, waiting, metrics));
-        App { http2: Http2Pool::new(Rc::clone(&sockets), config), sockets, limits }
+        let jsonrpc = config.app_jsonrpc.as_ref().map(|path| Bytes::copy_from_slice(path.0.as_bytes()));
+        App { jsonrpc, http2: Http2Pool::new(Rc::clone(&sockets), config), sockets, limits }
     }
 
     /// Looks after idle connections, for ever.
@@ -61,6 +65,18 @@ impl App {
 
     /// Calls the app. `head` is what it is to see.
     pub async fn call(&self, head: RequestHead, body: Body) -> Result<Reply, Error> {
+        match (&self.jsonrpc, head.kind) {
+            (Some(path), Kind::Rpc) => Box::pin(self.procedure(path, head, body)).await,
+            _ => self.carry(head, body).await,
+        }
+    }
+
+    async fn procedure(&self, path: &Bytes, head: RequestHead, body: Body) -> Result<Reply, Error> {
+        let (head, body) = jsonrpc::request(path, head, body).await?;
+        jsonrpc::reply(self.carry(head, body).await?).await
+    }
+
+    async fn carry(&self, head: RequestHead, body: Body) -> Result<Reply, Error> {
         match self.protocol() {
             AppProtocol::Tcp => tcp::connect(&self.sockets, body).await,
             AppProtocol::Http => http::call(&self.sockets, self.limits, head, body).await,

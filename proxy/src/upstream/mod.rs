@@ -7,6 +7,7 @@ pub mod connect;
 pub mod health;
 pub mod http;
 pub mod http2;
+mod jsonrpc;
 pub mod limits;
 pub mod pool;
 pub mod tcp;
