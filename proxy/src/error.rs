@@ -104,6 +104,8 @@ codes! {
     ForbiddenOrigin = "forbidden-origin", 403, PermissionDenied, "pages may not call services through this port; call from a program, without an Origin header";
     /// The registry knows nobody by that name.
     UnknownService = "unknown-service", 404, Unavailable, "check the spelling, and with 'pillionctl services' whether the service is registered";
+    /// The request has passed through too many sidecars: it goes in a circle.
+    LoopDetected = "loop-detected", 508, Internal, "the request comes back to where it was sent from; does an app or its --app address lead to a sidecar's outbound port?";
     /// The heads of the request exceed `limits.header_bytes` or `limits.header_count`.
     HeaderTooLarge = "header-too-large", 431, ResourceExhausted, "send fewer or smaller headers, or raise limits.header_bytes / limits.header_count on both sidecars";
     /// The request's body comes in a coding other than `chunked`.

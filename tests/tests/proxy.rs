@@ -107,3 +107,34 @@ print(requests.get('http://127.0.0.1/', proxies=proxies, timeout=20).status_code
     command.arg("-c").arg(script).arg(proxy.to_string()).env_remove("no_proxy");
     assert_eq!(run(command, Duration::from_secs(60)).success(), "payments-1\nwords\n403\n");
 }
+
+/// Whoever leads an app's address to a sidecar's outbound port has made a circle.
+#[test]
+fn a_circle_is_cut() {
+    let mesh = Mesh::on_files();
+    let secured = [mesh.builder("payments"), mesh.builder("orders")];
+    let insecure = ["payments", "orders"].map(|service| Sidecar::builder(service).registry(mesh.url()));
+    // The second pair is of another kind than the first: neither may see the other's record.
+    let other = Mesh::on_files();
+    let insecure = insecure.map(|builder| builder.registry(other.url()));
+    for [callee, caller] in [secured, insecure] {
+        let caller = caller.config("prefetch = [\"payments\"]").start();
+        let callee = callee.app(caller.outbound()).start();
+        until("the circle is closed and cut", PATIENCE, || {
+            let answer = get(caller.outbound(), "payments", "/");
+            if answer.status() == 508 { Ok(()) } else { Err(answer.summary()) }
+        });
+        let before = callee.metric("pillion_calls_total", &[("direction", "inbound")]);
+        let answer = post(caller.outbound(), "payments", "/", "x");
+        assert_eq!(
+            (answer.status(), answer.json()["code"].as_str()),
+            (508, Some("loop-detected")),
+            "{}",
+            answer.summary()
+        );
+        until("every round is counted", PATIENCE, || {
+            let rounds = callee.metric("pillion_calls_total", &[("direction", "inbound")]) - before;
+            if rounds == 17.0 { Ok(()) } else { Err(rounds) }
+        });
+    }
+}

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use super::{
-    AppProtocol, Config, LocalAddress, RegistryUrl,
+    AppAddress, AppPlace, AppProtocol, Config, LocalAddress, RegistryUrl,
     load::Origins,
     problem::{Place, Problem},
 };
@@ -101,6 +101,12 @@ impl Rules<'_> {
             }
         }
 
+        if let Some(app) = &config.app
+            && let Some((name, address, _)) = listeners.iter().find(|(_, address, _)| is_at(app, address))
+        {
+            self.wrong("app", format!("{app} is this sidecar itself: {name} listens on {address}"));
+        }
+
         // Port by port, so that ten thousand doors are not compared each with each.
         let mut same_place = BTreeMap::<_, Vec<usize>>::new();
         for (index, (name, address, place)) in listeners.iter().enumerate() {
@@ -188,6 +194,18 @@ impl Rules<'_> {
                 self.wrong_at(place, format!("{} of `{}` is listed already", endpoint.address, endpoint.service));
             }
         }
+    }
+}
+
+/// Whether an app's address is that of a listener on this machine.
+fn is_at(app: &AppAddress, address: &LocalAddress) -> bool {
+    match (&app.place, address) {
+        (AppPlace::Unix(app), LocalAddress::Unix(path)) => app == path,
+        (AppPlace::Host { name, port }, LocalAddress::Ip(address)) => {
+            let here = |ip: IpAddr| ip == address.ip() || (ip.is_loopback() && address.ip().is_unspecified());
+            *port == address.port() && (name == "localhost" || name.parse().is_ok_and(here))
+        }
+        _ => false,
     }
 }
 

@@ -179,6 +179,9 @@ fn contradictions() {
     check("[listen]\noutbound = \"0.0.0.0:4140\"\n", "5:1: `listen.outbound` on 0.0.0.0:4140 could be reached");
     check("[listen]\nadmin = \"10.0.0.7:4191\"\n", "listen.allow_remote = true");
     check("[[outbound]]\nlisten = \"0.0.0.0:9001\"\nservice = \"a\"\n", "4:1: the door to `a` on 0.0.0.0:9001");
+    for place in ["http://127.0.0.1:4140", "http://localhost:4191", "h2c://127.0.0.1:4143"] {
+        check(&format!("app = \"{place}\"\n"), &format!("4:1: {place} is this sidecar itself"));
+    }
     check("[listen]\nadmin = \"127.0.0.1:4140\"\n", "5:1: `listen.admin` listens on 127.0.0.1:4140, where");
     check("[listen]\noutbound = \"127.0.0.1:4143\"\n", "where `listen.inbound` listens already");
     check("[listen]\noutbound = \"[::1]:4191\"\ninbound = \"[::]:4191\"\nadmin = \"127.0.0.1:1\"\n", "listens already");

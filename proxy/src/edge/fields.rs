@@ -43,6 +43,9 @@ fn reads_as(name: &[u8], known: &[u8]) -> bool {
     name.len() == known.len() && name.iter().zip(known).all(same)
 }
 
+/// How often a request has already gone from a sidecar to an app and on to a sidecar with its fields.
+pub const HOPS: &[u8] = b"x-pillion-hops";
+
 /// Fields that the sidecars alone say to each other and to the app: from anybody else they are dropped.
 pub fn is_internal(name: &[u8]) -> bool {
     name.get(..INTERNAL.len()).is_some_and(|start| reads_as(start, INTERNAL))

@@ -15,6 +15,11 @@ use crate::error::{Error, ErrorCode, Phase};
 use crate::record::Record;
 use crate::route::{self, Names, Own};
 
+/// A request goes so often from a sidecar to an app and on to a sidecar. An app that passes its caller's fields on is one thing; a
+/// chain of so many of them is a circle.
+const HOPS: u32 = 16;
+/// What a sidecar tells its app with each call: one that comes with it has been handed to an app before.
+const PEER: &[u8] = b"x-pillion-peer";
 /// Room for what is added to a head: the service's name and a request id with their fields' names.
 const ADDED_BYTES: usize = 128;
 const ADDED_FIELDS: usize = 3;
@@ -138,6 +143,13 @@ pub fn read<'a>(
         (None, None) => None,
         (ours, grpc) => route::deadline_of(ours, grpc, Instant::now())?,
     };
+    if let Some(hops) = said.hops {
+        if hops >= HOPS {
+            let detail = format!("it has passed {hops} apps, from sidecar to sidecar");
+            return Err(Error::local(ErrorCode::LoopDetected, Phase::Route, detail));
+        }
+        headers.push_number(fields::HOPS, u64::from(hops) + 1);
+    }
     let trace = said.trace.and_then(parse_traceparent);
     if said.has_trace_state && trace.is_none() {
         // W3C Trace Context, 3.2 and 3.3: an invalid one is to be ignored, and what goes with it.
@@ -232,6 +244,8 @@ struct Said<'a> {
     trace: Option<&'a [u8]>,
     upgrade: Option<&'a [u8]>,
     grpc: bool,
+    /// It was handed to an app by a sidecar, so often, and comes from there with its fields.
+    hops: Option<u32>,
     has_upgrade: bool,
     has_origin: bool,
     has_trace_state: bool,
@@ -273,6 +287,8 @@ impl<'a> Said<'a> {
             }
             // Framing is each hop's own.
             14 if is(b"content-length") => {}
+            14 if is(PEER) => self.hops = self.hops.or(Some(0)),
+            14 if is(fields::HOPS) => self.hops = Some(hops(field.value)),
             17 if is(b"x-pillion-service") => only(&mut self.service, field)?,
             17 if is(b"x-pillion-version") => only(&mut self.version, field)?,
             17 if is(b"x-pillion-timeout") => self.timeout = self.timeout.or(Some(field.value)),
@@ -280,6 +296,11 @@ impl<'a> Said<'a> {
         }
         Ok(false)
     }
+}
+
+/// What is no number is as good as too many.
+fn hops(value: &[u8]) -> u32 {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(HOPS)
 }
 
 /// The only value of a field; two of them are an attempt to mean two things at once.

@@ -250,13 +250,18 @@ fn cost_and_count(head: &wire::RequestHead) -> (usize, usize) {
 /// The request as the app is to see it.
 fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instant>, grpc: bool) -> wire::RequestHead {
     // The caller's sidecar has dropped these already; a peer that does not is not believed.
-    let is_own = |name: &[u8]| fields::is_internal(name) || matches!(name, b"traceparent" | b"grpc-timeout");
+    let is_own = |name: &[u8]| {
+        (fields::is_internal(name) && name != fields::HOPS) || matches!(name, b"traceparent" | b"grpc-timeout")
+    };
     head.headers.retain(|field| !is_own(field.name));
     if let Some(trace) = &head.trace {
         head.headers.push(b"traceparent", &traceparent(trace));
     }
     if let Some(peer) = &caller.header {
         head.headers.push(b"x-pillion-peer", peer.as_bytes());
+    } else if !head.headers.contains(fields::HOPS) {
+        // By one of the two a sidecar knows what has been handed to an app before.
+        head.headers.push(fields::HOPS, b"0");
     }
     if let Some(deadline) = deadline {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis();
