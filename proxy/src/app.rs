@@ -23,7 +23,7 @@ use crate::error::ErrorCode;
 use crate::ingress::listener::{self, LocalListener};
 use crate::logging::{self, Handle};
 use crate::metrics::Metrics;
-use crate::tls::{SpiffeId, Tls, TlsErrorKind};
+use crate::tls::{self, SpiffeId, Tls, TlsErrorKind};
 use crate::worker::{Common, Listening, Workers};
 use crate::wrapper;
 
@@ -184,6 +184,7 @@ impl Core {
             // From the first scrape on at 0, so that the first failure shows as an increase.
             metrics.handshake_failed(kind.as_str()).inc_by(0);
         }
+        let egress = tls::egress_configurations(&config.egress).map_err(|error| cannot("[[egress]]", error))?.into();
         let listeners = Listeners::bind(&config)?;
         let (view, inbox) = View::new(config.timeouts.first_answer);
 
@@ -210,6 +211,7 @@ impl Core {
             view,
             metrics,
             tls,
+            egress,
             inbound_calls: Arc::new(AtomicUsize::new(0)),
             outbound_calls: Arc::new(AtomicUsize::new(0)),
         };

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use registry::Version;
-use wire::{Headers, RequestHead, ResponseHead};
+use wire::{Headers, RequestHead, ResponseHead, TraceContext};
 
 use crate::error::Error;
 
@@ -108,6 +108,22 @@ impl Body {
 /// The next part of a streamed body.
 pub async fn next_part(source: &mut Pin<Box<dyn BodyStream>>) -> Option<Result<Part, Error>> {
     poll_fn(|cx| source.as_mut().poll_part(cx)).await
+}
+
+/// A trace as its field has it (W3C Trace Context, 3.2).
+pub fn traceparent(trace: &TraceContext) -> [u8; 55] {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let digits = b"0123456789abcdef";
+    let mut write = |at: usize, bytes: &[u8]| {
+        for (index, byte) in bytes.iter().enumerate() {
+            text[at + 2 * index] = digits[usize::from(byte >> 4)];
+            text[at + 2 * index + 1] = digits[usize::from(byte & 0xf)];
+        }
+    };
+    write(3, &trace.trace_id);
+    write(36, &trace.span_id);
+    write(53, &[trace.flags]);
+    text
 }
 
 impl fmt::Debug for Body {

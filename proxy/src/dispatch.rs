@@ -1,8 +1,10 @@
 //! THE hot path: a call finds its service, an endpoint and a channel, is sent, retried if that is provably right, and
 //! recorded.
 
+mod egress;
 mod failure;
 
+pub use egress::Egress;
 pub use failure::{outcome_of, remote_number};
 
 use std::future::{Future, poll_fn};
@@ -42,6 +44,7 @@ pub struct Dispatcher {
     metrics: Arc<Metrics>,
     budget: RetryBudget,
     alarms: Rc<Alarms>,
+    egress: Egress,
 }
 
 /// A failed attempt, and where it was made.
@@ -52,12 +55,19 @@ struct Failure {
 
 impl Dispatcher {
     /// For one worker.
-    pub fn new(view: Arc<View>, pool: Rc<Pool>, config: Arc<Config>, metrics: Arc<Metrics>) -> Dispatcher {
-        Dispatcher { view, pool, config, metrics, budget: RetryBudget::default(), alarms: Alarms::new() }
+    pub fn new(
+        view: Arc<View>,
+        pool: Rc<Pool>,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        egress: Egress,
+    ) -> Dispatcher {
+        Dispatcher { view, pool, config, metrics, budget: RetryBudget::default(), alarms: Alarms::new(), egress }
     }
 
     /// Watches over the calls' limits, for ever.
     pub fn watch(&self) -> impl Future<Output = ()> + 'static {
+        self.egress.sweep();
         Rc::clone(&self.alarms).look()
     }
 
@@ -101,12 +111,7 @@ impl Dispatcher {
         };
         let result = result.unwrap_or_else(|| Err(self.too_late(deadline, record)));
         let mut reply = result.map_err(|error| error.at(record.endpoint(), record.attempts(), revision))?;
-        if let (Some(deadline), Body::Stream(source)) = (deadline, &mut reply.body) {
-            // A deadline of the caller's covers the whole exchange; the default one only the wait for its first byte.
-            let source = std::mem::replace(source, Box::pin(Nothing));
-            let sleep = Box::pin(tokio::time::sleep_until(deadline.at.into()));
-            reply.body = Body::stream(Timed { source, sleep, setting: deadline.setting });
-        }
+        within_deadline(&mut reply, deadline);
         Ok(reply)
     }
 
@@ -396,6 +401,15 @@ impl BodyStream for Download {
         let part = ready!(self.recv.poll_part(cx));
         let deadline = self.deadline;
         Poll::Ready(part.map(|part| part.map_err(|end| ended(end, Phase::Body, deadline))))
+    }
+}
+
+/// A deadline of the caller's covers the whole exchange; the default one only the wait for its first byte.
+fn within_deadline(reply: &mut Reply, deadline: Option<Deadline>) {
+    if let (Some(deadline), Body::Stream(source)) = (deadline, &mut reply.body) {
+        let source = std::mem::replace(source, Box::pin(Nothing));
+        let sleep = Box::pin(tokio::time::sleep_until(deadline.at.into()));
+        reply.body = Body::stream(Timed { source, sleep, setting: deadline.setting });
     }
 }
 

@@ -144,6 +144,10 @@ codes! {
     RemoteProtocol = "remote-protocol", 502, Internal, "the sidecars disagree about the protocol; are their versions compatible?";
     /// The app called does not speak the caller's protocol.
     WrongProtocol = "wrong-protocol", 502, Internal, "a service with a tcp:// app is reached through an [[outbound]] port with protocol = \"tcp\", any other through an HTTP port";
+    /// No connection to a declared host outside.
+    EgressNotConnected = "egress-not-connected", 503, Unavailable, "the host of [[egress]] was not reached, or its certificate is not trusted; the detail says which";
+    /// A declared host outside broke off, or does not speak what it is called in.
+    EgressFailed = "egress-failed", 502, Unavailable, "the host of [[egress]] closed the connection or answered what is no HTTP; it may have run the call";
     /// The app called cannot be given such arguments.
     BadArguments = "bad-arguments", 400, InvalidArgument, "correct the arguments; the detail says what is wrong with them";
     /// The app closed the connection without answering.

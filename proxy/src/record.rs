@@ -113,6 +113,11 @@ impl Record {
         self.phase = Phase::Connect;
     }
 
+    /// It goes to a host outside, once.
+    pub fn outside(&mut self) {
+        self.attempts = 1;
+    }
+
     /// The request of this attempt is on its way: from now on nobody can tell here whether it runs.
     pub fn sent_out(&mut self) {
         self.phase = Phase::Wait;

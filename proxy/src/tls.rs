@@ -18,6 +18,7 @@
 
 mod explain;
 mod identity;
+mod origination;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -42,6 +43,7 @@ use rustls_pki_types::ServerName;
 
 pub use explain::HandshakeFailure;
 pub use identity::{Identity, SpiffeId, peer_identity};
+pub use origination::configurations as egress_configurations;
 
 use verify::{VerifyCaller, VerifyService};
 

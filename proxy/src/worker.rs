@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
+use rustls::ClientConfig;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::config::{Config, Door, Protocol};
 use crate::discovery::{UNKNOWN, View};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Egress};
 use crate::edge::{Detached, Scratch, Stream};
 use crate::ingress::crew::Crew;
 use crate::ingress::date::Date;
@@ -31,6 +32,7 @@ use crate::upstream::app::App;
 use crate::upstream::channel::Shared;
 use crate::upstream::connect::Connector;
 use crate::upstream::pool::Pool;
+use crate::upstream::target::Target;
 
 /// What all workers share.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct Common {
     pub metrics: Arc<Metrics>,
     /// The identity; `None`: `--insecure`.
     pub tls: Option<Arc<Tls>>,
+    /// TLS with the hosts of `[[egress]]`, in their order; `None`: it is not spoken with that one.
+    pub egress: Arc<[Option<Arc<ClientConfig>>]>,
     /// What is said of ourselves in HELLO.
     pub wire: wire::Config,
     /// Calls under way from peers.
@@ -201,7 +205,7 @@ struct Worker {
 
 impl Worker {
     fn new(index: usize, common: &Common, all: Vec<mpsc::UnboundedSender<Order>>) -> Rc<Worker> {
-        let Common { config, view, metrics, tls, wire, inbound_calls, outbound_calls } = common.clone();
+        let Common { config, view, metrics, tls, egress, wire, inbound_calls, outbound_calls } = common.clone();
         let shared = Shared::new(Arc::clone(&metrics));
         let connector = Connector {
             tls: tls.clone(),
@@ -212,9 +216,11 @@ impl Worker {
             view: Arc::clone(&view),
         };
         let pool = Pool::new(Rc::new(connector), Arc::clone(&view));
-        let dispatcher =
-            Rc::new(Dispatcher::new(Arc::clone(&view), Rc::clone(&pool), Arc::clone(&config), Arc::clone(&metrics)));
         let scratch = Scratch::new();
+        let egress = Egress::new(&config, &egress, &scratch, &metrics);
+        let dispatcher =
+            Dispatcher::new(Arc::clone(&view), Rc::clone(&pool), Arc::clone(&config), Arc::clone(&metrics), egress);
+        let dispatcher = Rc::new(dispatcher);
         let patience = Patience::new(config.timeouts.header, config.timeouts.idle);
         let unrouted = metrics.calls(Direction::Outbound, UNKNOWN, "");
         let tcp = Rc::new(TcpDoor {
@@ -253,7 +259,10 @@ impl Worker {
             http2,
         });
         let app = config.app.clone();
-        let app = app.map(|app| App::new(app, &config, scratch, shared.waiting(), Arc::clone(&metrics)));
+        let app = app.map(|app| {
+            let protocol = app.protocol;
+            App::new(Target::App(app), protocol, &config, scratch, shared.waiting(), Arc::clone(&metrics))
+        });
         let peer = Rc::new(PeerDoor {
             tls,
             wire,
@@ -364,7 +373,7 @@ impl Worker {
                 spawn_local(Rc::clone(&self.peer).serve(socket, peer, permit));
             }
             // Sidecars reach each other by TCP alone.
-            (Kind::Inbound(_), Stream::Unix(_)) => {}
+            (Kind::Inbound(_), Stream::Unix(_) | Stream::Tls(_)) => {}
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod load;
 pub mod mesh;
 pub mod metrics;
+pub mod outside;
 pub mod peer;
 pub mod ports;
 pub mod process;

@@ -8,6 +8,7 @@ mod cancel;
 mod clients;
 mod config;
 mod doors;
+mod egress;
 mod faults;
 mod first_call;
 mod grpc;

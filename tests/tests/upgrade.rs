@@ -334,3 +334,128 @@ fn an_upgrade_to_nobody_is_an_error_and_ends_the_connection() {
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("x-pillion-error: unknown-service\r\n"), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
 }
+
+/// An app that speaks WebSocket over HTTP/2 alone (RFC 8441): Node's own HTTP/2 with the frames of npm's `ws`.
+const HTTP2_SERVER: &str = r#"
+const http2 = require("http2"), WebSocket = require("ws");
+const server = http2.createServer({ settings: { enableConnectProtocol: true } });
+server.on("stream", (stream, headers) => {
+  if (headers[":method"] !== "CONNECT" || headers[":protocol"] !== "websocket") {
+    stream.respond({ ":status": 404 });
+    return stream.end();
+  }
+  if (headers["sec-websocket-key"] || headers.upgrade || headers[":path"] !== "/chat?room=1") {
+    stream.respond({ ":status": 400 });
+    return stream.end();
+  }
+  const asked = headers["sec-websocket-protocol"];
+  stream.respond({ ":status": 200, ...(asked && { "sec-websocket-protocol": asked }) });
+  for (const method of ["setTimeout", "setNoDelay", "setKeepAlive"]) stream[method] = () => stream;
+  const socket = new WebSocket(null, undefined, { autoPong: true, closeTimeout: 30000 });
+  socket._isServer = true;
+  socket.setSocket(stream, Buffer.alloc(0), { maxPayload: 0, skipUTF8Validation: false, allowSynchronousEvents: true });
+  socket.on("message", (data, isBinary) => {
+    const text = isBinary ? "" : data.toString();
+    if (!text.startsWith("close ")) return socket.send(data, { binary: isBinary });
+    const [, code, reason] = /^close (\d+) (.*)$/.exec(text);
+    socket.close(Number(code), reason);
+  });
+});
+server.listen(Number(process.argv[1]), "127.0.0.1");
+"#;
+
+/// A caller that speaks WebSocket over HTTP/2, with the same libraries: `HOST:PORT` and the service's name.
+const HTTP2_CLIENT: &str = r#"
+const http2 = require("http2"), WebSocket = require("ws");
+const session = http2.connect("http://" + process.argv[1]);
+session.once("remoteSettings", (settings) => {
+  console.log("extended connect", settings.enableConnectProtocol);
+  const stream = session.request({ ":method": "CONNECT", ":protocol": "websocket", ":authority": process.argv[2],
+    ":path": "/chat?room=1", "sec-websocket-version": "13", "sec-websocket-protocol": "chat" }, { endStream: false });
+  stream.on("response", (headers) => {
+    console.log("status", headers[":status"], headers["sec-websocket-protocol"], headers.upgrade, headers["sec-websocket-accept"]);
+    for (const method of ["setTimeout", "setNoDelay", "setKeepAlive"]) stream[method] = () => stream;
+    const socket = new WebSocket(null, undefined, { autoPong: true, closeTimeout: 30000 });
+    socket._isServer = false;
+    const messages = ["", "text", "x".repeat(70000), "y".repeat(5 << 20), "close 4321 done"];
+    let next = 0;
+    socket.on("message", (data) => {
+      console.log(data.length, data.toString() === messages[next - 1]);
+      socket.send(messages[next++]);
+    });
+    socket.on("close", (code, reason) => { console.log("closed", code, reason.toString()); session.close(); });
+    socket.setSocket(stream, Buffer.alloc(0), { maxPayload: 0, skipUTF8Validation: false, allowSynchronousEvents: true });
+    socket.send(messages[next++]);
+  });
+});
+"#;
+
+/// What [`HTTP2_CLIENT`] prints when all goes well.
+const SEEN: &str = "extended connect true\nstatus 200 chat undefined undefined\n0 true\n4 true\n70000 true\n5242880 true\nclosed 4321 done\n";
+
+/// WebSocket over HTTP/2 or HTTP/1.1 on either side: the apps and callers are those of three libraries.
+#[test]
+fn websocket_over_http2_on_either_side() {
+    let _turn = heavy();
+    let mesh = Mesh::on_files();
+    let dir = tempfile::tempdir().unwrap();
+    for over_http2 in [true, false] {
+        let port = Port::lease();
+        let service = if over_http2 { "modern" } else { "classic" };
+        let (mut command, url) = if over_http2 {
+            let mut command = node();
+            command.arg("-e").arg(HTTP2_SERVER);
+            (command, format!("h2c://{}", port.local()))
+        } else {
+            let mut command = Command::new("/usr/bin/python3");
+            command.arg("-c").arg(SERVER);
+            (command, format!("http://{}", port.local()))
+        };
+        command.arg(port.number().to_string());
+        let _app = Process::start(service, command, &dir.path().join(format!("{service}.log")));
+        until("the app accepts", PATIENCE, || TcpStream::connect(port.local()));
+        let _callee = mesh.builder(service).app_at(&url).start();
+        let door = Port::lease();
+        let entry = format!("[[outbound]]\nlisten = \"{}\"\nservice = \"{service}\"", door.local());
+        let caller = mesh.builder("web").config(&format!("prefetch = [\"{service}\"]\n{entry}")).start();
+
+        let mut client = node();
+        client.arg("-e").arg(HTTP2_CLIENT).arg(caller.outbound().to_string()).arg(service);
+        assert_eq!(run(client, Duration::from_secs(60)).success(), SEEN, "from HTTP/2 to {service}");
+
+        let mut client = Command::new("/usr/bin/python3");
+        client.arg("-c").arg(CLIENT).arg(door.local().to_string());
+        let seen = run(client, Duration::from_secs(120)).success().to_owned();
+        let told = ["subprotocol chat", "fragmented", "in order True", "64 MiB", "closed by it 4999 \u{fc}"];
+        assert!(told.iter().all(|line| seen.contains(line)) && !seen.contains("False"), "to {service}: {seen}");
+    }
+}
+
+/// HTTP/2's plain CONNECT (RFC 9113, 8.5) leads where that of HTTP/1.1 does.
+#[test]
+fn a_stream_of_http2_leads_to_the_app_of_a_tcp_service() {
+    const CLIENT: &str = r#"
+const http2 = require("http2");
+const session = http2.connect("http://" + process.argv[1]);
+const stream = session.request({ ":method": "CONNECT", ":authority": "store:6379" }, { endStream: false });
+stream.on("response", (headers) => console.log(headers[":status"]));
+let all = "";
+stream.on("data", (data) => { all += data; });
+stream.on("end", () => { console.log(all); session.close(); });
+stream.write("one ");
+stream.end("two");
+"#;
+    let app = RawApp::start(|mut stream| {
+        let mut all = Vec::new();
+        let _ = stream.write_all(b"ready ");
+        if stream.read_to_end(&mut all).is_ok() {
+            let _ = stream.write_all(&all);
+        }
+    });
+    let mesh = Mesh::on_files();
+    let _store = mesh.builder("store").tcp_app(app.address()).start();
+    let caller = mesh.builder("web").config("prefetch = [\"store\"]").start();
+    let mut client = node();
+    client.arg("-e").arg(CLIENT).arg(caller.outbound().to_string());
+    assert_eq!(run(client, PATIENCE).success(), "200\nready one two\n");
+}

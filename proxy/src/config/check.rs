@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, origins: &Origins, problems: &mut Vec<Probl
     rules.names();
     rules.security();
     rules.addresses();
+    rules.egress();
     rules.timeouts();
     rules.registry();
 }
@@ -131,6 +132,30 @@ impl Rules<'_> {
                 "listen.advertise",
                 format!("{advertise} cannot be advertised: other hosts need an address and a port they can reach"),
             );
+        }
+    }
+
+    fn egress(&mut self) {
+        let config = self.config;
+        let mut seen = BTreeSet::new();
+        for (index, egress) in config.egress.iter().enumerate() {
+            let host = &egress.host;
+            let place = self.origins.entry("egress", index);
+            // Callers name hosts, and addresses are refused whoever asks.
+            let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+            if host.rsplit('.').next().is_none_or(is_number) || host == "localhost" {
+                let message = format!(
+                    "`{host}` is no name of a host outside; to say where one is, set `address` beside its name"
+                );
+                self.wrong_at(place, message);
+            } else if !seen.insert(host) {
+                self.wrong_at(place, format!("`{host}` is listed already"));
+            } else if egress.ca.is_some() && !egress.tls {
+                self.wrong_at(
+                    place,
+                    format!("`ca` is for hosts that TLS is spoken with, and `{host}` has `tls = false`"),
+                );
+            }
         }
     }
 

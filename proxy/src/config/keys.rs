@@ -1,11 +1,13 @@
 //! Every key there is: its path in the file, its flag and variable, how it is read, shown, and where it goes.
 //! File, environment, flags, `/config` and the tests over the documents all go by this one list.
 
+use std::path::PathBuf;
+
 use serde_json::Value as Json;
 
 use super::{
-    AppAddress, Config, Door, HttpPath, LocalAddress, Protocol, RegistryUrl, SERVICES_MAX, ServiceName, SocketMode,
-    StaticEndpoint, Version,
+    AppAddress, Config, Door, Egress, HttpPath, LocalAddress, Protocol, RegistryUrl, SERVICES_MAX, ServiceName,
+    SocketMode, StaticEndpoint, Version,
     codec::{Address, Codec, Count, Format, HostName, Kind, Level, List, Opt, Path, Size, Switch, Text, Time, User},
 };
 
@@ -92,6 +94,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!("timeouts.response", Time<1, DAY, true>, timeouts.response),
     key!("timeouts.connect", Time<1, MINUTE>, timeouts.connect),
     key!("timeouts.app_connect", Time<1, MINUTE>, timeouts.app_connect),
+    key!("timeouts.egress_connect", Time<1, MINUTE>, timeouts.egress_connect),
     key!("timeouts.app_idle", Time<1, DAY>, timeouts.app_idle),
     key!("timeouts.header", Time<100, { 10 * MINUTE }>, timeouts.header),
     key!("timeouts.idle", Time<100, DAY>, timeouts.idle),
@@ -129,6 +132,11 @@ pub(super) struct Entry {
     pub(super) service: Option<ServiceName>,
     pub(super) version: Option<Version>,
     pub(super) protocol: Option<Protocol>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) tls: Option<bool>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) http2: Option<bool>,
 }
 
 /// The lists of tables: name, keys, and which keys an entry must have. From the file only.
@@ -145,6 +153,25 @@ pub(super) const LISTS: &[EntryList] = &[
         add: |config, Entry { listen, service, version, protocol, .. }| {
             let protocol = protocol.unwrap_or_default();
             config.outbound.push(Door { listen: listen?, service: service?, version, protocol });
+            Some(())
+        },
+    },
+    EntryList {
+        name: "egress",
+        keys: &[
+            key!("host", Opt<HostName>, host),
+            key!("port", Opt<Count<u16, 1, 65_535>>, port),
+            key!("address", Opt<Address>, address),
+            key!("tls", Opt<Switch>, tls),
+            key!("ca", Opt<Path>, ca),
+            key!("http2", Opt<Switch>, http2),
+        ],
+        required: &["host"],
+        add: |config, Entry { host, port, address, tls, ca, http2, .. }| {
+            let tls = tls.unwrap_or(true);
+            let port = port.unwrap_or_else(|| Egress::implied_port(tls));
+            let http2 = http2.unwrap_or(false);
+            config.egress.push(Egress { host: host?, port, address, tls, ca, http2 });
             Some(())
         },
     },

@@ -207,6 +207,16 @@ impl Loaded {
                 "protocol": door.protocol.to_string(),
             })
         });
+        let egress = self.config.egress.iter().map(|egress| {
+            json!({
+                "host": egress.host,
+                "port": egress.port,
+                "address": egress.address.map(|address| address.to_string()),
+                "tls": egress.tls,
+                "ca": egress.ca,
+                "http2": egress.http2,
+            })
+        });
         let endpoints = self.config.endpoint.iter().map(|endpoint| {
             json!({
                 "service": endpoint.service.to_string(),
@@ -214,7 +224,7 @@ impl Loaded {
                 "address": endpoint.address.to_string(),
             })
         });
-        for (list, entries) in LISTS.iter().zip([doors.collect(), endpoints.collect()]) {
+        for (list, entries) in LISTS.iter().zip([doors.collect(), egress.collect(), endpoints.collect()]) {
             top.insert(list.name.to_owned(), Json::Array(entries));
         }
         let command: Vec<Json> = self

@@ -71,6 +71,8 @@ pub struct Config {
     pub etcd: Etcd,
     /// `[[outbound]]`: local ports bound to one service each.
     pub outbound: Vec<Door>,
+    /// `[[egress]]`: hosts outside that the own app may call through this sidecar.
+    pub egress: Vec<Egress>,
     /// `[[endpoint]]`: the table of a `static` registry.
     pub endpoint: Vec<StaticEndpoint>,
     /// Wrapper mode: the command behind `--`, with its arguments. Flags only; empty: none.
@@ -103,6 +105,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Connect to the own app.
     pub app_connect: Duration,
+    /// Resolve, connect and handshake with a host of `[[egress]]`.
+    pub egress_connect: Duration,
     /// A pooled connection to the own app may idle this long.
     pub app_idle: Duration,
     /// For a request head to arrive whole.
@@ -238,6 +242,23 @@ pub enum AppProtocol {
     Tcp,
 }
 
+/// `[[egress]]`: a host that is no service of the registry, and how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Egress {
+    /// Its name, in lower case: what callers name, what is resolved, and what its certificate must prove.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Where it is, in place of what its name resolves to.
+    pub address: Option<SocketAddr>,
+    /// The sidecar speaks TLS with it, on behalf of callers that do not.
+    pub tls: bool,
+    /// The authorities (PEM) that vouch for it, in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// It is called in HTTP/2.
+    pub http2: bool,
+}
+
 /// `[[endpoint]]`: one instance in a `static` registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticEndpoint {
@@ -271,6 +292,7 @@ impl Default for Config {
             admin: Admin::default(),
             etcd: Etcd::default(),
             outbound: Vec::new(),
+            egress: Vec::new(),
             endpoint: Vec::new(),
             command: Vec::new(),
         }
@@ -297,6 +319,7 @@ impl Default for Timeouts {
             response: Duration::from_secs(60),
             connect: Duration::from_secs(1),
             app_connect: Duration::from_secs(1),
+            egress_connect: Duration::from_secs(5),
             app_idle: Duration::from_secs(60),
             header: Duration::from_secs(10),
             idle: Duration::from_secs(15 * 60),
@@ -340,6 +363,19 @@ impl Default for Discovery {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text, access: false }
+    }
+}
+
+impl Egress {
+    /// The port that goes without saying (RFC 9110, 4.2).
+    pub fn implied_port(tls: bool) -> u16 {
+        if tls { 443 } else { 80 }
+    }
+
+    /// Host and port as a URI has them.
+    pub fn authority(&self) -> String {
+        let Egress { host, port, tls, .. } = self;
+        if *port == Egress::implied_port(*tls) { host.clone() } else { format!("{host}:{port}") }
     }
 }
 

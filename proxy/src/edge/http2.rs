@@ -3,9 +3,10 @@
 mod io;
 mod receive;
 mod sending;
+pub mod websocket;
 
 pub use io::{Io, Opening};
-pub use receive::gather;
+pub use receive::{gather, receive};
 pub use sending::{Sending, send_whole};
 
 use bytes::Bytes;

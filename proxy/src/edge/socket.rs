@@ -239,23 +239,14 @@ impl Socket {
         Poll::Pending
     }
 
-    /// Whether an idle connection was closed, or says what nobody asked for. Costs no system call unless something came.
+    /// See [`Stream::is_stale`].
     pub fn is_stale(&self) -> bool {
-        let mut byte = [0];
-        !matches!(self.stream.borrow().try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.stream.borrow_mut().is_stale()
     }
 
-    /// Wakes the task of `cx` when something comes on an idle connection; `Ready`: something has.
+    /// See [`Stream::poll_stale`].
     pub fn poll_stale(&self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let ready = self.stream.borrow().poll_read_ready(cx);
-            match ready {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) if self.is_stale() => return Poll::Ready(()),
-                // Readiness that was left over.
-                Poll::Ready(_) => {}
-            }
-        }
+        self.stream.borrow_mut().poll_stale(cx)
     }
 
     /// Writes what the socket takes of `slices` now.

@@ -2,12 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::config::AppPlace;
 
@@ -21,6 +22,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix domain socket.
     Unix(UnixStream),
+    /// TLS over TCP, with a declared host outside.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A connection on its way from one worker to another.
@@ -59,6 +62,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.into_std().map(Detached::Tcp),
             Stream::Unix(stream) => stream.into_std().map(Detached::Unix),
+            // What was accepted is none, and nothing else changes hands.
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -70,19 +75,35 @@ impl Stream {
         }
     }
 
-    /// Reads what is here, without waiting.
-    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.try_read(into),
-            Stream::Unix(stream) => stream.try_read(into),
-        }
+    /// Whether an idle connection was closed, or says what nobody asked for. Costs no system call unless something came.
+    pub fn is_stale(&mut self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Stream::Tcp(stream) => stream.try_read(&mut byte),
+            Stream::Unix(stream) => stream.try_read(&mut byte),
+            Stream::Tls(_) => return self.poll_stale(&mut Context::from_waker(Waker::noop())).is_ready(),
+        };
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Ready when there may be something to read.
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Stream::Tcp(stream) => stream.poll_read_ready(cx),
-            Stream::Unix(stream) => stream.poll_read_ready(cx),
+    /// Wakes the task of `cx` when something comes on an idle connection; `Ready`: something has.
+    pub fn poll_stale(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let ready = match self {
+                Stream::Tcp(stream) => stream.poll_read_ready(cx),
+                Stream::Unix(stream) => stream.poll_read_ready(cx),
+                Stream::Tls(stream) => {
+                    // Not everything that comes is said to us: a ticket for another session is none of our business.
+                    let mut byte = [0];
+                    return Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).map(|_| ());
+                }
+            };
+            match ready {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(_) if self.is_stale() => return Poll::Ready(()),
+                // Readiness that was left over.
+                Poll::Ready(_) => {}
+            }
         }
     }
 
@@ -101,6 +122,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, into),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, into),
         }
     }
 }
@@ -110,6 +132,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -121,6 +144,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -128,15 +152,19 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Neither keeps anything back.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // Neither keeps anything back.
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -9,7 +9,7 @@ use wire::limits::INLINE_BODY_BYTES;
 use wire::{Headers, RequestHead, TraceContext};
 
 use crate::call::{Body, Call, Deadline};
-use crate::config::{Door, Limits};
+use crate::config::{Config, Door, Egress};
 use crate::edge::fields::{self, Kind};
 use crate::error::{Error, ErrorCode, Phase};
 use crate::record::Record;
@@ -58,6 +58,8 @@ pub enum OwnAnswer {
     Health,
     /// Who it is.
     Metadata,
+    /// A call of a declared host outside: that of this index.
+    Egress(usize),
 }
 
 impl Asked {
@@ -89,6 +91,8 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// The authority of a target in absolute form.
     pub authority: Option<&'a str>,
+    /// The port in it.
+    pub port: Option<u16>,
     /// The path with its query.
     pub path: &'a str,
     /// The caller says that its body has no bytes.
@@ -106,9 +110,10 @@ pub fn read<'a>(
     line: &Line<'a>,
     fields: impl Iterator<Item = (Field<'a>, bool)>,
     stays: impl Fn(&str) -> bool,
-    limits: &Limits,
+    config: &Config,
     bound: Option<&Door>,
 ) -> Result<Asked, Error> {
+    let limits = &config.limits;
     let (bytes, count) = line.size;
     let mut said = Said::default();
     let mut headers = Headers::with_capacity(bytes + ADDED_BYTES, count + ADDED_FIELDS);
@@ -132,7 +137,7 @@ pub fn read<'a>(
     }
     let Addressed { service, path, kind, own } = match bound {
         Some(door) => called(door.service.as_str().into(), line.path),
-        None => addressed(line, &said)?,
+        None => addressed(line, &said, &config.egress)?,
     };
     let version = match (bound.and_then(|door| door.version.clone()), said.version) {
         (Some(version), _) => Some(version),
@@ -172,7 +177,7 @@ pub fn read<'a>(
         // What else the head says was for this hop: to the app it is a connection.
         let service = Bytes::copy_from_slice(service.as_bytes());
         let head = RequestHead { kind: wire::Kind::Tcp, trace, service, ..RequestHead::default() };
-        return Ok(Asked { head, version, deadline, tunnel: Some(Tunnel::Connect), grpc: false, own: None });
+        return Ok(Asked { head, version, deadline, tunnel: Some(Tunnel::Connect), grpc: false, own });
     }
     let head = RequestHead {
         kind,
@@ -199,12 +204,15 @@ fn called<'a>(service: Cow<'a, str>, path: &'a str) -> Addressed<'a> {
 }
 
 /// A service by its name; or by what the sidecar's own interfaces mean, where the sidecar itself is called by its address.
-fn addressed<'a>(line: &Line<'a>, said: &Said<'a>) -> Result<Addressed<'a>, Error> {
-    let unnamed =
-        match route::service_called(Names { header: said.service, authority: line.authority, host: said.host }) {
-            Ok(service) => return Ok(called(service, line.path)),
-            Err(error) => error,
-        };
+fn addressed<'a>(line: &Line<'a>, said: &Said<'a>, egress: &[Egress]) -> Result<Addressed<'a>, Error> {
+    let names = Names { header: said.service, authority: line.authority, host: said.host };
+    let unnamed = match route::service_called(names) {
+        Ok(service) => {
+            let own = outside(line, said, &service, egress)?.map(OwnAnswer::Egress);
+            return Ok(Addressed { own, ..called(service, line.path) });
+        }
+        Err(error) => error,
+    };
     if unnamed.code() != ErrorCode::NoServiceNamed {
         return Err(unnamed);
     }
@@ -230,6 +238,18 @@ fn addressed<'a>(line: &Line<'a>, said: &Said<'a>) -> Result<Addressed<'a>, Erro
         Own::Health => Ok(answered("", OwnAnswer::Health)),
         Own::Metadata => Ok(answered("", OwnAnswer::Metadata)),
     }
+}
+
+/// The declared host outside that is named, if it is one and no service is named by its own field.
+fn outside(line: &Line<'_>, said: &Said<'_>, name: &str, egress: &[Egress]) -> Result<Option<usize>, Error> {
+    let found = egress.iter().position(|egress| egress.host == name);
+    let Some(index) = found.filter(|_| said.service.is_none()) else { return Ok(None) };
+    let port = egress[index].port;
+    if line.is_connect && line.port != Some(port) {
+        let detail = format!("of {name}, port {port} alone is declared");
+        return Err(Error::local(ErrorCode::ForbiddenDestination, Phase::Route, detail));
+    }
+    Ok(Some(index))
 }
 
 /// What the fields say to this sidecar.

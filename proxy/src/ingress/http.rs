@@ -100,9 +100,8 @@ impl HttpDoor {
 
     /// The next request's head; `None`: the caller sends no more.
     async fn next_request(&self, Caller { socket, watched, bound, .. }: &Caller) -> Option<Request> {
-        let limits = &self.config.limits;
-        let longest = head_bytes(limits.header_bytes);
-        let read = |head: &[u8], count: usize| request::read(head, count, limits, bound.as_deref());
+        let longest = head_bytes(self.config.limits.header_bytes);
+        let read = |head: &[u8], count: usize| request::read(head, count, &self.config, bound.as_deref());
         match poll_fn(|cx| socket.poll_head(cx, longest, || watched.bytes_arrived(), read)).await {
             Ok(Arrived::Head(request)) => Some(request),
             Ok(Arrived::Closed) | Err(ReadError::Broken(_) | ReadError::Refused(Refusal::Truncated)) => None,

@@ -26,7 +26,7 @@ use crate::dispatch;
 use crate::edge::http2::{self, Io, Opening, Sending};
 use crate::edge::{Side, Unsent, Watch};
 use crate::error::Error;
-use crate::ingress::asked::Asked;
+use crate::ingress::asked::{Asked, Tunnel};
 use crate::ingress::caller::Caller;
 use crate::ingress::crew::{Crew, Job};
 use crate::ingress::date::Date;
@@ -104,6 +104,7 @@ impl Http2Door {
             .max_send_buffer_size(http2::SEND_BUFFER_BYTES)
             .max_concurrent_streams(u32::try_from(limits.calls).unwrap_or(u32::MAX))
             .max_header_list_size(http2::header_list_bytes(limits.header_bytes, limits.header_count))
+            .enable_connect_protocol()
             .handshake(io);
         let mut streams = match handshake.await {
             Ok(streams) => streams,
@@ -139,8 +140,10 @@ impl Http2Door {
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
         let counted = Counted::new(&self.calls);
         let (head, body) = request.into_parts();
-        let form = Form { is_head: head.method == http::Method::HEAD, grpc: request::is_grpc(&head) };
-        let result = match request::read(&head, &self.config.limits, connection.caller.bound.as_deref()) {
+        let asked = request::read(&head, &self.config, connection.caller.bound.as_deref());
+        let tunnel = asked.as_ref().ok().and_then(|asked| asked.tunnel);
+        let form = Form { is_head: head.method == http::Method::HEAD, grpc: request::is_grpc(&head), tunnel };
+        let result = match asked {
             Ok(asked) => {
                 match self.call(&mut respond, asked, body, request::announced(&head.headers), &mut record).await {
                     Some(result) => result,
@@ -199,9 +202,12 @@ impl Http2Door {
         announced: Option<u64>,
         record: &mut Record,
     ) -> Option<Result<Reply, Error>> {
-        let body = match http2::gather(body, Side::Caller).await {
-            Ok(body) => body,
-            Err(error) => return Some(Err(error)),
+        let body = match asked.tunnel {
+            Some(_) => Body::Stream(http2::receive(body, Side::Caller)),
+            None => match http2::gather(body, Side::Caller).await {
+                Ok(body) => body,
+                Err(error) => return Some(Err(error)),
+            },
         };
         let own = asked.own;
         let mut call = asked.into_call(body, announced, record);
@@ -224,4 +230,6 @@ struct Form {
     is_head: bool,
     /// It tells of errors as gRPC does.
     grpc: bool,
+    /// The stream is to carry bytes, once the app agrees.
+    tunnel: Option<Tunnel>,
 }

@@ -39,17 +39,18 @@ impl OwnAnswers {
     ) -> impl Future<Output = Result<Reply, Error>> + 'a {
         match own {
             None => Either::Left(self.dispatcher.call(call, record)),
-            Some(own) => {
-                record.forget();
-                // On the heap: the many calls that go on do not carry room for it.
-                Either::Right(Box::pin(self.answer(own, call)))
-            }
+            // On the heap: the many calls that go on do not carry room for it.
+            Some(own) => Either::Right(Box::pin(self.answer(own, call, record))),
         }
     }
 
     /// The answer; `call` is what was asked, with the service that it names, if any.
-    async fn answer(&self, own: OwnAnswer, call: &mut Call) -> Result<Reply, Error> {
+    async fn answer(&self, own: OwnAnswer, call: &mut Call, record: &mut Record) -> Result<Reply, Error> {
+        if !matches!(own, OwnAnswer::Egress(_)) {
+            record.forget();
+        }
         match own {
+            OwnAnswer::Egress(index) => self.dispatcher.call_outside(index, call, record).await,
             OwnAnswer::JsonRpc => jsonrpc::answer(self, call).await,
             OwnAnswer::Health => Ok(reply(204, None)),
             OwnAnswer::Metadata => Ok(reply(200, Some(self.metadata()))),

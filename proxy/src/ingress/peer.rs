@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use wire::limits::INLINE_BODY_BYTES;
 use wire::{CloseReason, ErrorInfo, Hello, Nack, NackReason};
 
-use crate::call::{Body, BodyStream, Part, Reply, next_part};
+use crate::call::{Body, BodyStream, Part, Reply, next_part, traceparent};
 use crate::config::Config;
 use crate::discovery::View;
 use crate::dispatch;
@@ -271,21 +271,6 @@ fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instan
         }
     }
     head
-}
-
-fn traceparent(trace: &wire::TraceContext) -> [u8; 55] {
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    let digits = b"0123456789abcdef";
-    let mut write = |at: usize, bytes: &[u8]| {
-        for (index, byte) in bytes.iter().enumerate() {
-            text[at + 2 * index] = digits[usize::from(byte >> 4)];
-            text[at + 2 * index + 1] = digits[usize::from(byte & 0xf)];
-        }
-    };
-    write(3, &trace.trace_id);
-    write(36, &trace.span_id);
-    write(53, &[trace.flags]);
-    text
 }
 
 /// Sends the app's answer back.

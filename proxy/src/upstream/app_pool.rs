@@ -20,6 +20,7 @@ use crate::config::{AppAddress, Config};
 use crate::edge::{Scratch, Socket, Stream};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::metrics::{Held, Metrics};
+use crate::upstream::target::Target;
 
 /// An app is assumed to keep idle connections for at least twice this.
 const SURE_IDLE: Duration = Duration::from_millis(20);
@@ -31,8 +32,9 @@ const WAITERS_PER_CONNECTION: usize = 4;
 /// Connections to the app.
 #[derive(Debug)]
 pub struct AppPool {
-    address: AppAddress,
-    connect_timeout: Duration,
+    target: Target,
+    /// How long a connection may take, and the setting that says so.
+    patience: (&'static str, Duration),
     idle_timeout: Duration,
     scratch: Scratch,
     idle: RefCell<Vec<Connection>>,
@@ -64,8 +66,8 @@ pub struct Connection {
 pub enum NoConnection {
     /// The app does not accept.
     Refused(io::Error),
-    /// Not within `timeouts.app_connect`.
-    Timeout(Duration),
+    /// Not in time.
+    Timeout,
     /// `limits.app_connections` are busy and as many requests as may wait do so.
     Full(usize),
 }
@@ -74,12 +76,15 @@ impl NoConnection {
     /// What that means for a call to the app of `pool`.
     pub fn explain(self, pool: &AppPool) -> Error {
         let (code, detail, after) = match self {
-            NoConnection::Refused(error) => (ErrorCode::AppNotConnected, format!("{}: {error}", pool.address()), None),
-            NoConnection::Timeout(limit) => (
-                ErrorCode::AppNotConnected,
-                format!("{}: no connection within {limit:?} (timeouts.app_connect)", pool.address()),
-                None,
-            ),
+            NoConnection::Refused(error) => (ErrorCode::AppNotConnected, format!("{}: {error}", pool.target), None),
+            NoConnection::Timeout => {
+                let (setting, limit) = pool.patience;
+                (
+                    ErrorCode::AppNotConnected,
+                    format!("{}: no connection within {limit:?} ({setting})", pool.target),
+                    None,
+                )
+            }
             NoConnection::Full(waiting) => (
                 ErrorCode::RemoteOverloaded,
                 format!("all connections to the app are busy (limits.app_connections) and {waiting} requests wait"),
@@ -146,7 +151,7 @@ impl AppPool {
     /// An empty pool; `share` of `config.limits.app_connections` belongs to this worker, which counts in `waiting` the
     /// requests that wait for one.
     pub fn new(
-        address: AppAddress,
+        target: Target,
         config: &Config,
         share: usize,
         scratch: Scratch,
@@ -154,8 +159,8 @@ impl AppPool {
         metrics: Arc<Metrics>,
     ) -> AppPool {
         AppPool {
-            address,
-            connect_timeout: config.timeouts.app_connect,
+            patience: target.patience(&config.timeouts),
+            target,
             idle_timeout: config.timeouts.app_idle,
             scratch,
             idle: RefCell::default(),
@@ -168,9 +173,9 @@ impl AppPool {
         }
     }
 
-    /// Where the app is.
-    pub fn address(&self) -> &AppAddress {
-        &self.address
+    /// Where its connections lead.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// A connection for a request. `once`: the request must not run twice, so the connection must be surely open.
@@ -238,10 +243,10 @@ impl AppPool {
     }
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, NoConnection> {
-        let stream = match tokio::time::timeout(self.connect_timeout, Stream::connect(&self.address.place)).await {
+        let stream = match tokio::time::timeout(self.patience.1, self.target.connect()).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(NoConnection::Refused(error)),
-            Err(_) => return Err(NoConnection::Timeout(self.connect_timeout)),
+            Err(_) => return Err(NoConnection::Timeout),
         };
         self.metrics.app_connections_opened.inc();
         Ok(Connection {

@@ -277,7 +277,7 @@ impl Answer {
 
 impl Failure {
     fn explain(self, pool: &AppPool, executed: Executed) -> Error {
-        let address = pool.address();
+        let address = pool.target();
         match self {
             Failure::Broken(what) => {
                 Error::new(ErrorCode::AppClosed, Origin::App, Phase::Wait, executed, format!("{address}: {what}"))

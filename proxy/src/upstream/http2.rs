@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use h2::ext::Protocol;
 use h2::{Ping, Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -19,10 +20,10 @@ use tokio::task::{AbortHandle, spawn_local};
 use wire::limits::INLINE_BODY_BYTES;
 use wire::{Headers, RequestHead, ResponseHead};
 
-use crate::call::{Body, BodyStream, Part, Reply};
+use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
 use crate::config::Config;
 use crate::edge::fields::{self, Kind};
-use crate::edge::http2::{self, Io, Opening, Sending};
+use crate::edge::http2::{self, Io, Opening, Sending, websocket};
 use crate::edge::{Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::upstream::app_pool::AppPool;
@@ -83,7 +84,13 @@ impl Http2Pool {
         let mut again = true;
         loop {
             let lent = self.lend().await?;
-            let request = encode(&head, &body)?;
+            if let Body::Stream(_) = &body
+                && let Some(protocol) = head.headers.get(b"upgrade").and_then(fields::upgrade)
+                && lent.connection.sender.is_extended_connect_protocol_enabled()
+            {
+                return self.hand_over(lent, &head, protocol, body).await;
+            }
+            let request = encode(&head, &body, self.sockets.target().is_tls())?;
             let is_whole = matches!(body, Body::Whole(_));
             let is_all = matches!(&body, Body::Whole(bytes) if bytes.is_empty());
             let sent = lent.connection.sender.clone().send_request(request, is_all);
@@ -114,6 +121,33 @@ impl Http2Pool {
             self.forget(&lent.connection);
             again = false;
         }
+    }
+
+    /// Asks the app to let a stream carry `protocol` (RFC 8441). If it agrees, the stream is the caller's from there on.
+    async fn hand_over(&self, lent: Lent, head: &RequestHead, protocol: &[u8], body: Body) -> Result<Reply, Error> {
+        let is_tls = self.sockets.target().is_tls();
+        let mut request = encode(head, &Body::EMPTY, is_tls)?;
+        let name = std::str::from_utf8(protocol).map_err(|_| invalid("the protocol is no text"))?;
+        *request.method_mut() = Method::CONNECT;
+        let key = request.headers_mut().remove(websocket::KEY);
+        request.extensions_mut().insert(Protocol::from(name));
+        let sent = lent.connection.sender.clone().send_request(request, false);
+        let (answer, stream) = sent.map_err(|error| self.explain(&error, Executed::No))?;
+        let (answer, received) = answer.await.map_err(|error| self.explain(&error, Executed::Unknown))?.into_parts();
+        if !answer.status.is_success() {
+            return self.deliver(Response::from_parts(answer, received), lent, None).await;
+        }
+        let mut headers = self.headers(&answer.headers)?;
+        headers.push(b"upgrade", protocol);
+        if let Some(key) = key {
+            // What a caller of HTTP/1.1 looks for.
+            headers.push(websocket::ACCEPT.as_bytes(), websocket::accept(key.as_bytes()).as_bytes());
+        }
+        // It ends when the caller has said all, though the app may have said all before.
+        let _detached = upload(stream, body);
+        let said = http2::receive(received, Side::App);
+        let body = Body::stream(Answering { source: said, _lent: lent, _upload: None });
+        Ok(Reply { head: ResponseHead { status: SWITCHING_PROTOCOLS, headers }, body })
     }
 
     /// A place on a connection that has room, or on a new one.
@@ -185,7 +219,7 @@ impl Http2Pool {
             if let Some(known) = known.upgrade() {
                 pool.forget(&known);
             }
-            tracing::debug!(app = %pool.sockets.address(), ?ended, "an HTTP/2 connection to the app ended");
+            tracing::debug!(app = %pool.sockets.target(), ?ended, "an HTTP/2 connection to the app ended");
         });
         Ok(connection)
     }
@@ -243,19 +277,15 @@ impl Http2Pool {
     fn not_begun(&self, error: &h2::Error) -> Error {
         let detail = match error.reason() {
             Some(Reason::SETTINGS_TIMEOUT) => {
-                format!(
-                    "{}: no HTTP/2 within {:?} (timeouts.app_connect)",
-                    self.sockets.address(),
-                    self.connect_timeout
-                )
+                format!("{}: no HTTP/2 within {:?} (timeouts.app_connect)", self.sockets.target(), self.connect_timeout)
             }
-            _ => format!("{}: it accepts and does not speak HTTP/2: {error}", self.sockets.address()),
+            _ => format!("{}: it accepts and does not speak HTTP/2: {error}", self.sockets.target()),
         };
         Error::new(ErrorCode::AppNotConnected, Origin::Remote, Phase::Connect, Executed::No, detail)
     }
 
     fn explain(&self, error: &h2::Error, executed: Executed) -> Error {
-        let detail = format!("{}: {error}", self.sockets.address());
+        let detail = format!("{}: {error}", self.sockets.target());
         // We ended it: what came is not HTTP/2.
         let code = if error.is_library() { ErrorCode::AppBadResponse } else { ErrorCode::AppClosed };
         Error::new(code, Origin::App, Phase::Wait, executed, detail)
@@ -268,7 +298,7 @@ fn is_refused(error: &h2::Error) -> bool {
 }
 
 /// The request's head.
-fn encode(head: &RequestHead, body: &Body) -> Result<Request<()>, Error> {
+fn encode(head: &RequestHead, body: &Body, is_tls: bool) -> Result<Request<()>, Error> {
     let method = Method::from_bytes(&head.method).map_err(|_| invalid("the method is invalid"))?;
     if method == Method::CONNECT {
         // To an app it would mean that raw bytes follow.
@@ -280,7 +310,7 @@ fn encode(head: &RequestHead, body: &Body) -> Result<Request<()>, Error> {
     }
     let host = head.headers.get(HOST.as_str().as_bytes()).ok_or_else(|| invalid("it has no host"))?;
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
     uri.authority = Some(Authority::try_from(host).map_err(|_| invalid("the host is invalid"))?);
     let path = PathAndQuery::from_maybe_shared(head.path.clone()).map_err(|_| invalid("the path is invalid"))?;
     // A fragment is no part of a target, and was cut off.
@@ -340,16 +370,21 @@ struct Upload(AbortHandle);
 
 impl Upload {
     fn start(stream: SendStream<Bytes>, body: Body) -> Option<Upload> {
-        let Body::Stream(source) = body else { return None };
-        let mut sending = Sending::new(stream, source, ());
-        let task = spawn_local(async move {
-            if let Err(Unsent::Source(_) | Unsent::Body(_)) = poll_fn(|cx| sending.poll(cx)).await {
-                // The caller broke it off: so it is for the app.
-                sending.stream().send_reset(Reason::CANCEL);
-            }
-        });
-        Some(Upload(task.abort_handle()))
+        Some(Upload(upload(stream, body)?))
     }
+}
+
+/// Sends a streamed body, to its end unless it is aborted.
+fn upload(stream: SendStream<Bytes>, body: Body) -> Option<AbortHandle> {
+    let Body::Stream(source) = body else { return None };
+    let mut sending = Sending::new(stream, source, ());
+    let task = spawn_local(async move {
+        if let Err(Unsent::Source(_) | Unsent::Body(_)) = poll_fn(|cx| sending.poll(cx)).await {
+            // The caller broke it off: so it is for the app.
+            sending.stream().send_reset(Reason::CANCEL);
+        }
+    });
+    Some(task.abort_handle())
 }
 
 impl Drop for Upload {

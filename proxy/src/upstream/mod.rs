@@ -10,5 +10,6 @@ pub mod http2;
 mod jsonrpc;
 pub mod limits;
 pub mod pool;
+pub mod target;
 pub mod tcp;
 pub mod transport;

@@ -19,6 +19,11 @@ pub async fn gather(stream: RecvStream, side: Side) -> Result<Body, Error> {
     take_what_is_here(Receiving { stream, side, lent: 0 }).await
 }
 
+/// All that comes on the stream, however long it lasts, untouched until it is asked for.
+pub fn receive(stream: RecvStream, side: Side) -> Pin<Box<dyn BodyStream>> {
+    Box::pin(Receiving { stream, side, lent: 0 })
+}
+
 /// A body that goes on arriving.
 #[derive(Debug)]
 struct Receiving {

@@ -6,7 +6,7 @@ use http::Uri;
 use http::uri::Authority;
 use http1::{Field, Framing, Refusal, Version};
 
-use crate::config::{Door, Limits};
+use crate::config::{Config, Door};
 use crate::edge::fields::{self, Kind};
 use crate::edge::http2::{Opening, PREFACE_HEAD, headers_frame};
 use crate::error::{Error, ErrorCode, Phase};
@@ -31,9 +31,9 @@ pub struct Request {
 }
 
 /// Reads a request's head, of so many fields. `bound`: the door leads to one service only.
-pub fn read(head: &[u8], count: usize, limits: &Limits, bound: Option<&Door>) -> Request {
+pub fn read(head: &[u8], count: usize, config: &Config, bound: Option<&Door>) -> Request {
     let read = http1::request(head, count, |request| Request {
-        call: understand(request, head.len(), limits, bound),
+        call: understand(request, head.len(), config, bound),
         version: request.version,
         framing: request.framing,
         // What stands behind a CONNECT was meant for its tunnel: where that is refused, it is not to be read as a request.
@@ -52,13 +52,14 @@ pub fn read(head: &[u8], count: usize, limits: &Limits, bound: Option<&Door>) ->
 fn understand(
     request: &http1::RequestHead<'_>,
     bytes: usize,
-    limits: &Limits,
+    config: &Config,
     bound: Option<&Door>,
 ) -> Result<Asked, Error> {
     let (authority, path) = target(request)?;
     let line = Line {
         method: request.method,
         authority: authority.as_ref().map(Authority::host),
+        port: authority.as_ref().and_then(Authority::port_u16),
         path: &path,
         is_empty: request.framing == Framing::Length(0),
         may_upgrade: may_upgrade(request),
@@ -66,7 +67,7 @@ fn understand(
         size: (bytes, request.fields.len()),
     };
     let fields = request.fields.iter().map(|field| (*field, false));
-    asked::read(&line, fields, |name| request.connection.names(name), limits, bound)
+    asked::read(&line, fields, |name| request.connection.names(name), config, bound)
 }
 
 /// A request that may hand its connection over: its Upgrade is meant for this hop, and nothing of HTTP comes behind it.

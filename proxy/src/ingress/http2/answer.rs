@@ -2,11 +2,14 @@
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
+use wire::ResponseHead;
 
 use super::{Form, grpc};
-use crate::call::{Body, Reply};
-use crate::edge::{fields, http2};
+use crate::call::{Body, Reply, SWITCHING_PROTOCOLS};
+use crate::edge::fields;
+use crate::edge::http2::{self, websocket};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
+use crate::ingress::asked::Tunnel;
 use crate::ingress::date::Date;
 
 /// The answer's head, and its body.
@@ -16,6 +19,14 @@ pub fn render(reply: Reply, form: Form, date: &Date) -> Result<(Response<()>, Bo
         Error::new(ErrorCode::RemoteProtocol, Origin::Remote, Phase::Wait, Executed::Yes, detail)
     };
     let Reply { head, body } = reply;
+    let opens = match form.tunnel {
+        Some(Tunnel::Upgrade) => head.status == SWITCHING_PROTOCOLS,
+        Some(Tunnel::Connect) => true,
+        None => false,
+    };
+    if opens {
+        return connected(head, body).map_err(|what| invalid(what.to_owned()));
+    }
     let status = StatusCode::from_u16(head.status)
         .ok()
         .filter(|status| !status.is_informational())
@@ -40,6 +51,15 @@ pub fn render(reply: Reply, form: Form, date: &Date) -> Result<(Response<()>, Bo
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = map;
+    Ok((response, body))
+}
+
+/// The answer that opens the way for bytes, both ways: 200 (RFC 8441, 5; RFC 9113, 8.5).
+fn connected(head: ResponseHead, body: Body) -> Result<(Response<()>, Body), &'static str> {
+    // What the handshake of HTTP/1.1 says besides.
+    let goes = |name: &[u8]| !matches!(name, b"upgrade" | b"content-length") && name != websocket::ACCEPT.as_bytes();
+    let mut response = Response::new(());
+    *response.headers_mut() = http2::to_map(head.headers, goes)?;
     Ok((response, body))
 }
 

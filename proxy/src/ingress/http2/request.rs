@@ -1,12 +1,15 @@
 //! A request's head in HTTP/2. Pure.
 
+use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method};
 use http1::Field;
 
-use crate::config::{Door, Limits};
+use crate::config::{Config, Door};
 use crate::edge::fields;
+use crate::edge::http2::websocket;
 use crate::error::Error;
 use crate::ingress::asked::{self, Asked, Line, bad};
 
@@ -14,10 +17,8 @@ use crate::ingress::asked::{self, Asked, Line, bad};
 const TEXT_BYTES: usize = 48;
 
 /// Makes a call of a request's head. `bound`: the door leads to one service only.
-pub fn read(head: &Parts, limits: &Limits, bound: Option<&Door>) -> Result<Asked, Error> {
-    if head.method == Method::CONNECT {
-        return Err(bad("CONNECT is not offered on this port"));
-    }
+pub fn read(head: &Parts, config: &Config, bound: Option<&Door>) -> Result<Asked, Error> {
+    let connect = (head.method == Method::CONNECT).then(|| head.extensions.get::<Protocol>());
     // Several, for the sake of compression, mean one (RFC 9113, 8.2.3), and only HTTP/2 knows that.
     let cookie = joined_cookie(&head.headers);
     let authority = head.uri.authority().map(|authority| authority.as_str());
@@ -32,17 +33,33 @@ pub fn read(head: &Parts, limits: &Limits, bound: Option<&Door>) -> Result<Asked
     let rest = head.headers.iter().filter(|(name, _)| cookie.is_none() || *name != COOKIE);
     let rest = rest.map(|(name, value)| (Field { name: name.as_str(), value: value.as_bytes() }, value.is_sensitive()));
     let cookie_field = cookie.as_deref().map(|value| field("cookie", value));
+    // To an app that is asked in HTTP/1.1, an extended CONNECT (RFC 8441) is a GET with an Upgrade.
+    let protocol = connect.flatten().map(Protocol::as_str);
+    let key = protocol
+        .filter(|protocol| protocol.as_bytes() == websocket::PROTOCOL)
+        .filter(|_| !head.headers.contains_key(websocket::KEY))
+        .map(|_| websocket::new_key());
+    let handshake = protocol.map(|protocol| field("upgrade", protocol.as_bytes())).into_iter();
+    let handshake = handshake.chain(key.as_deref().map(|key| field(websocket::KEY, key.as_bytes())));
     let count = head.headers.len() + usize::from(own.is_some());
+    let is_connect = matches!(connect, Some(None));
     let line = Line {
-        method: head.method.as_str(),
-        authority: None,
+        method: if protocol.is_some() { "GET" } else { head.method.as_str() },
+        // A CONNECT has nothing else to be for.
+        authority: head.uri.authority().filter(|_| is_connect).map(Authority::host),
+        port: head.uri.authority().and_then(Authority::port_u16),
         path: head.uri.path_and_query().map_or("/", |path| path.as_str()),
         is_empty: announced(&head.headers) == Some(0),
-        may_upgrade: false,
-        is_connect: false,
+        may_upgrade: protocol.is_some(),
+        is_connect,
         size: (count * TEXT_BYTES, count),
     };
-    asked::read(&line, own.into_iter().chain(rest).chain(cookie_field), |_| false, limits, bound)
+    let fields = own.into_iter().chain(rest).chain(cookie_field).chain(handshake);
+    let asked = asked::read(&line, fields, |_| false, config, bound)?;
+    match protocol {
+        Some(protocol) if asked.tunnel.is_none() => Err(bad(format!("a stream is not handed over to '{protocol}'"))),
+        _ => Ok(asked),
+    }
 }
 
 fn field<'a>(name: &'a str, value: &'a [u8]) -> (Field<'a>, bool) {
@@ -68,11 +85,12 @@ pub fn announced(headers: &HeaderMap) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::error::ErrorCode;
+    use crate::ingress::asked::Tunnel;
     use http::Request;
 
     fn asked(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Result<Asked, Error> {
         let request = build(Request::builder().uri("http://payments:80/pay?a=1")).body(()).unwrap();
-        read(&request.into_parts().0, &Limits::default(), None)
+        read(&request.into_parts().0, &Config::default(), None)
     }
 
     #[test]
@@ -111,7 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn connect_is_refused() {
-        assert!(asked(|request| request.method("CONNECT")).is_err());
+    fn connect_leads_to_a_service_of_raw_tcp_or_is_an_upgrade() {
+        let plain = asked(|request| request.method("CONNECT").uri("store:6379")).unwrap();
+        assert_eq!((plain.tunnel, &plain.head.service[..]), (Some(Tunnel::Connect), &b"store"[..]));
+        let websocket = |protocol| {
+            let extended = |request: http::request::Builder| {
+                request
+                    .method("CONNECT")
+                    .extension(Protocol::from_static(protocol))
+                    .header("sec-websocket-version", "13")
+            };
+            asked(extended)
+        };
+        let Asked { tunnel, head, .. } = websocket("websocket").unwrap();
+        assert_eq!((tunnel, &head.method[..], &head.path[..]), (Some(Tunnel::Upgrade), &b"GET"[..], &b"/pay?a=1"[..]));
+        assert_eq!(head.headers.get(b"upgrade"), Some(&b"websocket"[..]));
+        assert_eq!(head.headers.get(b"sec-websocket-key").map(<[u8]>::len), Some(24));
+        assert!(websocket("h2c").is_err());
     }
 }
