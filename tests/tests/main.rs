@@ -5,6 +5,7 @@ mod bad_input;
 mod balance;
 mod bulk;
 mod cancel;
+mod chat;
 mod clients;
 mod config;
 mod doors;
