@@ -3,7 +3,7 @@
 #   EXAMPLE_BIN=DIR    uses the binaries there, and what tests/setup.sh has installed, instead of building and installing
 #   EXAMPLE_PORTS='…'  ports to use instead of free ones, five for each name given to draw_ports
 #   KEEP_LOGS=1        leaves the logs behind
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # what is set here is used there, and `example` the other way round
 
 here=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -164,7 +164,8 @@ counted() {
 # doom NAME: sets `doomed` to the processes of an instance, sidecar first and then its app; their death is expected from here on.
 doom() {
   local sidecar=${running[$1]}
-  unset "running[$1]"
   disown "$sidecar" # no message of the shell's about it
   read -ra doomed < <(echo "$sidecar" "$(cat /proc/"$sidecar"/task/*/children 2>/dev/null)")
 }
+# bury NAME: once it is dead
+bury() { unset "running[$1]"; }

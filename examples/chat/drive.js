@@ -47,11 +47,11 @@ class Person {
     await this.page.keyboard.press("Enter");
   }
 
-  /** Waits until `holds` is true of the texts of the elements. */
+  /** Waits until `holds(texts of the elements, wanted)` is true, in the page: it knows nothing of what stands around it here. */
   async sees(selector, holds, wanted) {
-    const look = `(${holds})([...document.querySelectorAll(${JSON.stringify(selector)})].map((item) => item.textContent), ${JSON.stringify(wanted)})`;
+    const texts = `[...document.querySelectorAll(${JSON.stringify(selector)})].map((item) => item.textContent)`;
     try {
-      await this.page.waitForFunction(look, { polling: "mutation" });
+      await this.page.waitForFunction(`(${holds})(${texts}, ${JSON.stringify(wanted)})`, { polling: "mutation" });
     } catch (error) {
       throw new Error(`${this.name} waits for ${holds} of ${selector} with ${JSON.stringify(wanted)}: ${error.message}`);
     }

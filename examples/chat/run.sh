@@ -54,6 +54,7 @@ kill_one() {
   eventually 60 "no post came to $victim, which is frozen" holds "$victim" 2
   before_kill=$(answered "$victim")
   kill -KILL "${doomed[@]}"
+  bury "$victim"
 }
 
 restart_one() {
@@ -66,8 +67,8 @@ logged() { grep -c "$1" "$work/logs/front.log" || true; }
 
 if [[ -n ${ONCE:-} ]]; then
   step "3. Ada and Grace chat, each in a browser of their own, at $url/"
-  coproc driver { exec node "$here/drive.js" "$url/" 2>"$work/logs/drive.log"; }
-  running[driver]=$driver_PID
+  coproc driver { TMPDIR=$work exec node "$here/drive.js" "$url/" 2>"$work/logs/drive.log"; }
+  running[driver]=$!
   exec {hears}<&"${driver[0]}" {says}>&"${driver[1]}"
   while read -ru "$hears" line; do
     case $line in

@@ -38,6 +38,7 @@ customers 300 --posts --expect payments-1 payments-2
 step "5. kill -9 of payments-1, sidecar and app, in the middle of 600 more"
 doom payments-1
 customers 600 --expect payments-1 payments-2 --kill "${doomed[@]}"
+bury payments-1
 note "A call that may run twice (a GET) was repeated elsewhere. A POST in flight would have been answered"
 note "with an error that says 'executed: unknown', for the caller to decide: nothing is silently run twice."
 

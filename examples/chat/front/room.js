@@ -14,6 +14,7 @@ const PAUSE_MS = 100;
 
 class Room {
   #client;
+  #closed = false;
 
   constructor(address) {
     const { chat } = grpc.loadPackageDefinition(loader.loadSync(PROTO, { keepCase: true, defaults: true }));
@@ -33,7 +34,7 @@ class Room {
         return await this.#postOnce(draft);
       } catch (error) {
         const final = error.code === grpc.status.INVALID_ARGUMENT;
-        if (final || Date.now() > giveUp) throw Object.assign(new Error(error.details), { final });
+        if (final || this.#closed || Date.now() > giveUp) throw Object.assign(new Error(error.details), { final });
         console.log(`post ${draft.id} is repeated after attempt ${attempt}: ${error.message}`);
         await pause(PAUSE_MS * attempt);
       }
@@ -72,8 +73,9 @@ class Room {
     }
   }
 
-  /** No call is begun from here on. */
+  /** Calls that are in flight may finish; none is begun from here on. */
   close() {
+    this.#closed = true;
     this.#client.close();
   }
 }

@@ -15,6 +15,7 @@ from typing import AsyncIterator
 import chat_pb2 as chat
 import grpc
 
+ID_LETTERS = 64
 AUTHOR_LETTERS = 24
 TEXT_LETTERS = 500
 # How soon an instance sees what another has written. SQLite cannot notify; a database that can would spare the looking.
@@ -50,8 +51,8 @@ class Refused(Exception):
 def understand(draft: chat.Draft) -> tuple[str, bool]:
     """The text as the room shall see it, and whether it is an action."""
     text = draft.text.strip()
-    if not draft.id or not 0 < len(draft.author.strip()) <= AUTHOR_LETTERS:
-        raise Refused("a message has an id and an author")
+    if not 0 < len(draft.id) <= ID_LETTERS or not 0 < len(draft.author.strip()) <= AUTHOR_LETTERS:
+        raise Refused(f"a message has an id of up to {ID_LETTERS} letters and an author of up to {AUTHOR_LETTERS}")
     if not text:
         raise Refused("there is nothing to say")
     if len(text) > TEXT_LETTERS:
