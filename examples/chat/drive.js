@@ -1,8 +1,9 @@
 // Two people chat, each in a browser of their own, while things break. Usage: drive.js URL
 //
 // Prints what happens, one line each. A line that begins with `!` asks whoever started this for something, and is answered by
-// a line on stdin with the name of an instance of logic: `!choose` for one that is to be killed, `!kill` when it is, `!restart`
-// when it is back. During the last two the people go on talking.
+// a line on stdin with the names of the instances of logic in question: `!spread` when all have written something, `!choose` for
+// one that is to be killed, `!kill` when it is dead, `!restart` when it is back and has written again. But for `!choose`, the
+// people go on talking meanwhile.
 // Exit code 0: all that was said was seen by both, once and in one order, and nothing was refused that should not be.
 
 "use strict";
@@ -73,7 +74,7 @@ async function asks(request) {
 }
 
 /** All talk until `end` has come, and each a few turns more. */
-async function talk(people, end = Promise.resolve()) {
+async function talk(people, end) {
   let over = false;
   const talking = people.map(async (person) => {
     while (!over) await person.speaks();
@@ -128,9 +129,9 @@ async function story(browser, url) {
   }
   console.log("Ada and Grace see each other in the room");
 
-  await talk(people);
+  await talk(people, asks("spread"));
   await agree(people);
-  console.log("they have talked a little");
+  console.log("they have talked until each instance of logic had written for them");
 
   const victim = await asks("choose");
   await talk(people, asks("kill"));

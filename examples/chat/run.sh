@@ -60,7 +60,12 @@ kill_one() {
 restart_one() {
   serve_logic "$victim"
   ready "$victim"
-  eventually 60 "$victim has answered nothing after its restart" has_answered "$victim"
+  all_answer "$victim"
+}
+
+all_answer() {
+  local name
+  for name in "$@"; do eventually 60 "$name has answered nothing" has_answered "$name"; done
 }
 
 logged() { grep -c "$1" "$work/logs/front.log" || true; }
@@ -72,6 +77,7 @@ if [[ -n ${ONCE:-} ]]; then
   exec {hears}<&"${driver[0]}" {says}>&"${driver[1]}"
   while read -ru "$hears" line; do
     case $line in
+      !spread) all_answer "${logics[@]}"; echo "${logics[*]}" >&"$says" ;;
       !choose) choose_one; echo "$victim" >&"$says" ;;
       !kill) kill_one; echo "$victim" >&"$says" ;;
       !restart) restart_one; echo "$victim" >&"$says" ;;
