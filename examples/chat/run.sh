@@ -33,10 +33,10 @@ start browser browser calls
 ready browser front "${logics[@]}" presence
 show "$pillionctl" endpoints
 
-# The calls that an instance has answered. A stream of messages is never among them: it ends when its caller cancels it.
-answered() { counted "$1" pillion_calls_total 'direction="inbound"' 'outcome="ok"'; }
+# posts NAME: how many an instance has answered
+posts() { counted "$1" pillion_method_calls_total 'direction="inbound"' 'method="chat.Logic/Post"' 'outcome="ok"'; }
 in_flight() { counted "$1" pillion_calls_in_flight 'direction="inbound"'; }
-has_answered() { (($(answered "$1") > 0)); }
+has_answered() { (($(posts "$1") > 0)); }
 holds() { (($(in_flight "$1") >= $2)); }
 calm() { (($(in_flight logic-1) + $(in_flight logic-2) + $(in_flight logic-3) == 2)); }
 
@@ -52,7 +52,7 @@ kill_one() {
   doom "$victim"
   kill -STOP "${doomed[@]:1}"
   eventually 60 "no post came to $victim, which is frozen" holds "$victim" 2
-  before_kill=$(answered "$victim")
+  before_kill=$(posts "$victim")
   kill -KILL "${doomed[@]}"
   bury "$victim"
 }
@@ -65,7 +65,7 @@ restart_one() {
 
 all_answer() {
   local name
-  for name in "$@"; do eventually 60 "$name has answered nothing" has_answered "$name"; done
+  for name in "$@"; do eventually 60 "$name has answered no post" has_answered "$name"; done
 }
 
 logged() { grep -c "$1" "$work/logs/front.log" || true; }
@@ -90,12 +90,12 @@ if [[ -n ${ONCE:-} ]]; then
   step "4. Who did what, as the sidecars counted it and the front's log has it"
   for name in "${logics[@]}"; do
     if [[ $name == "$victim" ]]; then
-      echo "    $name: $before_kill calls answered until it was killed, $(answered "$name") after its restart"
+      echo "    $name: $before_kill posts answered until it was killed, $(posts "$name") after its restart"
     else
-      echo "    $name: $(answered "$name") calls answered"
+      echo "    $name: $(posts "$name") posts answered"
     fi
   done
-  echo "    presence: $(answered presence) calls answered"
+  echo "    presence: $(counted presence pillion_calls_total 'direction="inbound"' 'outcome="ok"') calls answered"
   echo "    cut by the kill: $(counted front pillion_calls_total 'service="logic"' 'outcome="local"') calls;" \
     "asked again by the front: $(logged '^messages after') streams, $(logged '^post .* is repeated') posts"
   step "${green}All that was said was seen by both, once."
