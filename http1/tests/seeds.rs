@@ -1,6 +1,8 @@
 //! What the fuzz targets run, on the corpus, on what they have found, and on a few thousand inputs from a seed.
 
 mod corpus;
+#[path = "../../fuzz/replay.rs"]
+mod found;
 mod fuzzing;
 mod other;
 
@@ -28,8 +30,8 @@ fn seeds(target: &str, prefix: &[u8]) -> Vec<Vec<u8>> {
     cases.map(|case| [prefix, &after(case.bytes)].concat()).filter(|bytes| bytes.len() < 2 * MAX_HEAD).collect()
 }
 
-fn folder(kind: &str, target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(kind).join(target)
+fn corpus_folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
 }
 
 #[test]
@@ -42,15 +44,7 @@ fn the_corpus_replays() {
 #[test]
 fn what_was_found_replays() {
     for (target, run, _) in TARGETS {
-        let folder = folder("seeds", target);
-        let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let mut files: Vec<_> = entries.map(|entry| entry.expect("a directory entry").path()).collect();
-        files.sort();
-        assert!(!files.is_empty(), "{} is empty", folder.display());
-        for file in files {
-            println!("{}", file.display());
-            run(&std::fs::read(&file).expect("a seed"));
-        }
+        found::replay(target, 1, run);
     }
 }
 
@@ -99,7 +93,7 @@ fn seeded_bytes() {
 #[ignore = "writes files for the fuzzers"]
 fn write_the_corpus_for_the_fuzzers() {
     for (target, _, prefix) in TARGETS {
-        let folder = folder("corpus", target);
+        let folder = corpus_folder(target);
         std::fs::create_dir_all(&folder).expect("a folder");
         for (number, bytes) in seeds(target, prefix).iter().enumerate() {
             std::fs::write(folder.join(format!("case-{number}")), bytes).expect("a seed");

@@ -1,22 +1,8 @@
 //! The seeds of the fuzzers as an ordinary test, and a few thousand inputs more from a seed.
 
 mod fuzzing;
-
-use std::path::Path;
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.expect("a directory entry").path())
-        .collect();
-    files.sort();
-    assert!(files.len() >= 10, "{} holds too little", folder.display());
-    for file in files {
-        println!("{}", file.display());
-        run(&std::fs::read(&file).expect("a corpus file"));
-    }
-}
+#[path = "../../fuzz/replay.rs"]
+mod seeds;
 
 fn seeded(count: u64, run: fn(&[u8])) {
     for seed in 0..count {
@@ -30,12 +16,12 @@ fn seeded(count: u64, run: fn(&[u8])) {
 
 #[test]
 fn bytes_replay() {
-    replay("wire_bytes", fuzzing::bytes);
+    seeds::replay("wire_bytes", 10, fuzzing::bytes);
 }
 
 #[test]
 fn operations_replay() {
-    replay("wire_operations", fuzzing::operations);
+    seeds::replay("wire_operations", 10, fuzzing::operations);
 }
 
 #[test]
