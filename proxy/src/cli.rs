@@ -102,7 +102,7 @@ struct Settings {
     version: Option<OsString>,
 
     /// Where the own app listens; without it the sidecar only makes calls (PILLION_APP).
-    #[arg(long, value_name = "http|h2c|tcp://HOST:PORT|unix:/PATH")]
+    #[arg(long, value_name = "http|h2c|tcp|thrift://HOST:PORT|unix:/PATH")]
     app: Option<OsString>,
 
     /// Path at which the app takes JSON-RPC 2.0; without it procedures are plain calls (PILLION_APP_JSONRPC).

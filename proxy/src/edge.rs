@@ -1,7 +1,8 @@
 //! The two edges that face an app: the doors for its calls and the dials to it share all of this.
 //!
 //! [`fields`] says which header fields go on and which stay on their hop. For HTTP/1.1 [`Socket`] reads heads and bodies off a
-//! connection, [`Sending`] writes a message to it; the syntax is the crate `http1`'s. [`http2`] does the same on streams.
+//! connection, [`Sending`] writes a message to it; the syntax is the crate `http1`'s. [`http2`] does the same on streams, [`thrift`]
+//! for messages of Thrift's, whose syntax is the crate `thrift`'s.
 
 pub mod fields;
 pub mod http2;
@@ -12,6 +13,7 @@ mod scratch;
 mod sending;
 mod socket;
 mod stream;
+pub mod thrift;
 pub mod tunnel;
 
 pub use read_error::ReadError;

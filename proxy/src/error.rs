@@ -143,7 +143,7 @@ codes! {
     /// The peer's sidecar found the protocol violated.
     RemoteProtocol = "remote-protocol", 502, Internal, "the sidecars disagree about the protocol; are their versions compatible?";
     /// The app called does not speak the caller's protocol.
-    WrongProtocol = "wrong-protocol", 502, Internal, "a service with a tcp:// app is reached through an [[outbound]] port with protocol = \"tcp\", any other through an HTTP port";
+    WrongProtocol = "wrong-protocol", 502, Internal, "a service with a tcp:// or thrift:// app is reached through an [[outbound]] port of that protocol, any other through an HTTP port";
     /// No connection to a declared host outside.
     EgressNotConnected = "egress-not-connected", 503, Unavailable, "the host of [[egress]] was not reached, or its certificate is not trusted; the detail says which";
     /// A declared host outside broke off, or does not speak what it is called in.
@@ -152,8 +152,8 @@ codes! {
     BadArguments = "bad-arguments", 400, InvalidArgument, "correct the arguments; the detail says what is wrong with them";
     /// The app closed the connection without answering.
     AppClosed = "app-closed", 502, Unavailable, "the app closed its connection before it answered; see its log. It may have run the call";
-    /// What the app answered is not the HTTP that it is called in.
-    AppBadResponse = "app-bad-response", 502, Internal, "the app's answer is not valid HTTP; is --app the right port? An app that speaks HTTP/2, as gRPC does, is given as h2c://HOST:PORT";
+    /// What the app answered is not the HTTP or the Thrift that it is called in.
+    AppBadResponse = "app-bad-response", 502, Internal, "the app's answer is not valid; is --app the right port, and of the right protocol? An app that speaks HTTP/2, as gRPC does, is given as h2c://HOST:PORT, framed Thrift as thrift://HOST:PORT";
     /// The head of the app's answer exceeds the limits.
     AppHeaderTooLarge = "app-header-too-large", 502, ResourceExhausted, "the answer's headers exceed limits.header_bytes / limits.header_count of a sidecar on the way";
 }

@@ -26,6 +26,7 @@ use crate::ingress::own::OwnAnswers;
 use crate::ingress::patience::Patience;
 use crate::ingress::peer::PeerDoor;
 use crate::ingress::tcp::TcpDoor;
+use crate::ingress::thrift::ThriftDoor;
 use crate::metrics::{Direction, Metrics};
 use crate::tls::Tls;
 use crate::upstream::app::App;
@@ -193,6 +194,7 @@ struct Worker {
     index: usize,
     http: Rc<HttpDoor>,
     tcp: Rc<TcpDoor>,
+    thrift: Rc<ThriftDoor>,
     peer: Rc<PeerDoor>,
     pool: Rc<Pool>,
     patience: Rc<Patience>,
@@ -229,6 +231,15 @@ impl Worker {
             scratch: scratch.clone(),
             unrouted: unrouted.clone(),
             calls: Arc::clone(&outbound_calls),
+        });
+        let thrift = Rc::new(ThriftDoor {
+            dispatcher: Rc::clone(&dispatcher),
+            metrics: Arc::clone(&metrics),
+            patience: Rc::clone(&patience),
+            scratch: scratch.clone(),
+            unrouted: unrouted.clone(),
+            calls: Arc::clone(&outbound_calls),
+            crew: Crew::new(),
         });
         let date = Rc::new(Date::new());
         let own = Rc::new(OwnAnswers {
@@ -280,6 +291,7 @@ impl Worker {
             index,
             http,
             tcp,
+            thrift,
             peer,
             pool,
             patience,
@@ -365,10 +377,12 @@ impl Worker {
 
     fn serve(&self, socket: Stream, kind: Kind, permit: Permit) {
         match (kind, socket) {
-            (Kind::Outbound(Some(door)), socket) if door.protocol == Protocol::Tcp => {
-                Rc::clone(&self.tcp).serve(socket, door, permit);
-            }
-            (Kind::Outbound(door), socket) => Rc::clone(&self.http).serve(socket, door, permit),
+            (Kind::Outbound(Some(door)), socket) => match door.protocol {
+                Protocol::Http => Rc::clone(&self.http).serve(socket, Some(door), permit),
+                Protocol::Tcp => Rc::clone(&self.tcp).serve(socket, door, permit),
+                Protocol::Thrift => Rc::clone(&self.thrift).serve(socket, door, permit),
+            },
+            (Kind::Outbound(None), socket) => Rc::clone(&self.http).serve(socket, None, permit),
             (Kind::Inbound(peer), Stream::Tcp(socket)) => {
                 spawn_local(Rc::clone(&self.peer).serve(socket, peer, permit));
             }

@@ -35,6 +35,14 @@ pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile lies in the target directory").to_owned()
 }
 
+/// Debian's Python with the libraries of PyPI that tests/setup.sh installs.
+#[must_use]
+pub fn python() -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.env("PYTHONPATH", target_dir().join("test-tools/python"));
+    command
+}
+
 #[derive(Debug)]
 struct Built {
     pillion: PathBuf,

@@ -2,17 +2,17 @@
 
 use crate::binaries::{root, target_dir};
 use crate::ports::Port;
-use crate::process::{Output, Process, run};
-use crate::wait::until;
-use std::net::{SocketAddr, TcpStream};
+use crate::process::{Output, run};
+use crate::served::Served;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long an app may take to come up.
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long making the messages may take.
+const MAKE_LIMIT: Duration = Duration::from_secs(30);
 /// How long all scenarios together may take.
 const SCENARIOS_LIMIT: Duration = Duration::from_secs(180);
 
@@ -27,12 +27,7 @@ pub enum Library {
 
 /// gRPC's interoperability service, as an app.
 #[derive(Debug)]
-pub struct Interop {
-    // Dropped in this order: the process's last words are read from the directory.
-    _process: Process,
-    port: Port,
-    _dir: TempDir,
-}
+pub struct Interop(Served);
 
 impl Interop {
     /// Starts it and waits until it accepts.
@@ -45,7 +40,7 @@ impl Interop {
             Library::Python => python_file("server.py", &[&number]),
             Library::Node => node_file("node.js", &["serve", &number]),
         };
-        Interop::launch(command, port)
+        Interop(Served::start("gRPC app", command, port))
     }
 
     /// The one for Python, on a Unix domain socket besides.
@@ -54,7 +49,7 @@ impl Interop {
     pub fn start_with_socket(path: &Path) -> Interop {
         let port = Port::lease();
         let number = port.number().to_string();
-        Interop::launch(python_file("server.py", &[&number, &path.display().to_string()]), port)
+        Interop(Served::start("gRPC app", python_file("server.py", &[&number, &path.display().to_string()]), port))
     }
 
     /// Any Python program that serves at the port that it is told.
@@ -63,20 +58,12 @@ impl Interop {
     pub fn python(script: &str) -> Interop {
         let port = Port::lease();
         let number = port.number().to_string();
-        Interop::launch(python(script, &[&number]), port)
-    }
-
-    #[track_caller]
-    fn launch(command: Command, port: Port) -> Interop {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let process = Process::start("gRPC app", command, &dir.path().join("app.log"));
-        until("the gRPC app accepts", START_LIMIT, || TcpStream::connect(port.local()));
-        Interop { _process: process, port, _dir: dir }
+        Interop(Served::start("gRPC app", python(script, &[&number]), port))
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.port.local()
+        self.0.address()
     }
 }
 
@@ -135,7 +122,7 @@ fn messages() -> &'static Path {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("protoc");
         command.arg("-I").arg(sources()).arg("--python_out").arg(dir.path()).arg("interop.proto");
-        run(command, START_LIMIT).success();
+        run(command, MAKE_LIMIT).success();
         dir
     });
     made.path()

@@ -21,7 +21,9 @@ pub mod ports;
 pub mod process;
 pub mod rawapp;
 pub mod registry_dir;
+pub mod served;
 pub mod sidecar;
+pub mod thrift;
 pub mod wait;
 pub mod wire_peer;
 

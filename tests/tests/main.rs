@@ -31,6 +31,7 @@ mod shutdown;
 mod smuggling;
 mod stale;
 mod tcp;
+mod thrift;
 mod tool;
 mod unix;
 mod upgrade;

@@ -1,11 +1,11 @@
 //! Procedures called by their names: `/rpc/{service}/{method}`, JSON-RPC 2.0, and Dapr's service invocation with Dapr's own SDKs.
 
+use pillion_tests::binaries::python;
 use pillion_tests::grpc::node;
 use pillion_tests::http::{call, try_call};
 use pillion_tests::prelude::*;
 use pillion_tests::process::run;
 use serde_json::{Value, json};
-use std::process::Command;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -249,8 +249,7 @@ main();
 fn daprs_sdk_for_python_invokes_services() {
     let mesh = Mesh::on_files();
     let (caller, _payments) = mesh.pair();
-    let mut command = Command::new("/usr/bin/python3");
-    command.env("PYTHONPATH", pillion_tests::binaries::target_dir().join("test-tools/python"));
+    let mut command = python();
     command.arg("-c").arg(DAPR_PYTHON).arg(caller.outbound().to_string());
     let seen = run(command, Duration::from_secs(60));
     let lines: Vec<_> = seen.success().lines().collect();

@@ -2,6 +2,7 @@
 
 use pillion_tests::app::{Pattern, hex, pattern_digest};
 use pillion_tests::databases::{Postgres, Redis};
+use pillion_tests::mesh::{Doorway, connect};
 use pillion_tests::ports::heavy;
 use pillion_tests::prelude::*;
 use pillion_tests::rawapp::RawApp;
@@ -18,42 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// As long as its app is there, a sidecar that was told to end stays all of this.
 const DRAIN: &str = "[timeouts]\ndrain = \"5s\"";
 
-/// A caller's sidecar with a port bound to `store`, and one sidecar for each of its apps.
-struct Pair {
-    caller: Sidecar,
-    callees: Vec<Sidecar>,
-    door: Port,
-    _mesh: Mesh,
-}
-
-impl Pair {
-    fn new(apps: &[SocketAddr]) -> Pair {
-        let mesh = Mesh::on_files();
-        let start = |app: &SocketAddr| mesh.builder("store").config(DRAIN).tcp_app(*app).start();
-        let callees = apps.iter().map(start).collect();
-        let (caller, door) = caller(&mesh);
-        Pair { caller, callees, door, _mesh: mesh }
-    }
-
-    fn connect(&self) -> TcpStream {
-        connect(self.door.local())
-    }
-}
-
-/// A sidecar with a TCP door to `store`, and that door.
-fn caller(mesh: &Mesh) -> (Sidecar, Port) {
-    let door = Port::lease();
-    let entry = format!("[[outbound]]\nlisten = \"{}\"\nservice = \"store\"\nprotocol = \"tcp\"", door.local());
-    let caller = mesh.builder("web").config(&format!("prefetch = [\"store\"]\n{entry}")).start();
-    (caller, door)
-}
-
-fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+/// A port for `store`, whose apps these are.
+#[track_caller]
+fn open(apps: &[SocketAddr]) -> Doorway {
+    Doorway::open("store", "tcp", apps, ["", DRAIN])
 }
 
 /// Sends back what it is sent, until the end of it.
@@ -99,7 +68,7 @@ fn send(stream: &mut TcpStream, seed: u64, bytes: u64) {
 #[test]
 fn bytes_pass_both_ways_at_once_and_the_ends_of_both_directions() {
     let app = echo();
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     let mut stream = pair.connect();
     let mut reading = stream.try_clone().unwrap();
     let reader = std::thread::spawn(move || digest(&mut reading));
@@ -126,7 +95,7 @@ fn an_app_that_speaks_first_is_heard_though_the_caller_says_nothing() {
         let _ = stream.write_all(b"220 ready\r\n");
         let _ = stream.read(&mut [0]);
     });
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     for _ in 0..20 {
         let mut line = [0; 11];
         pair.connect().read_exact(&mut line).unwrap();
@@ -142,7 +111,7 @@ fn a_caller_that_has_said_all_still_hears_ten_megabytes() {
             send(&mut stream, 9, 10 * MIB);
         }
     });
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     let mut stream = pair.connect();
     stream.write_all(b"done").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -161,7 +130,7 @@ fn an_app_that_has_said_all_still_hears_ten_megabytes() {
             told.send(said).unwrap();
         }
     });
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     let mut stream = pair.connect();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
@@ -187,7 +156,7 @@ fn what_breaks_on_one_side_is_reset_on_the_other() {
             told.send(stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())).unwrap();
         }
     });
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     let mut stream = pair.connect();
     stream.write_all(b"break").unwrap();
     assert_reset(&mut stream);
@@ -206,7 +175,7 @@ fn reset(stream: TcpStream) {
 #[test]
 fn where_nobody_listens_the_caller_is_reset_and_the_metrics_say_why() {
     let app = echo();
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     drop(app);
     assert_reset(&mut pair.connect());
     // Its record may have been withdrawn meanwhile.
@@ -222,7 +191,7 @@ fn where_nobody_listens_the_caller_is_reset_and_the_metrics_say_why() {
 #[test]
 fn an_instance_whose_app_is_down_costs_no_connection() {
     let (app, down) = (echo(), echo());
-    let pair = Pair::new(&[app.address(), down.address()]);
+    let pair = open(&[app.address(), down.address()]);
     pair.caller.wait_table("store", PATIENCE, &pair.callees.iter().map(Sidecar::inbound).collect::<Vec<_>>());
     drop(down);
     for round in 0..40_u8 {
@@ -237,13 +206,13 @@ fn an_instance_whose_app_is_down_costs_no_connection() {
 #[test]
 fn callers_of_the_wrong_protocol_are_told() {
     let app = echo();
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     let answer = get(pair.caller.outbound(), "store", "/");
     assert_eq!((answer.status(), answer.header("x-pillion-error")), (502, Some("wrong-protocol")), "{}", answer.text());
     let http = App::start("store-http");
     let mesh = Mesh::on_files();
     let _callee = mesh.builder("store").app(http.address()).start();
-    let (_caller, door) = caller(&mesh);
+    let (_caller, door) = mesh.door("store", "tcp", "");
     assert_reset(&mut connect(door.local()));
 }
 
@@ -258,7 +227,7 @@ fn ten_thousand_half_closes_leak_no_descriptor_and_no_memory() {
             let _ = stream.write_all(&all);
         }
     });
-    let pair = Pair::new(&[app.address()]);
+    let pair = open(&[app.address()]);
     let round = |times: usize| {
         for turn in 0..times {
             let mut stream = pair.connect();
@@ -290,7 +259,7 @@ fn ten_thousand_half_closes_leak_no_descriptor_and_no_memory() {
 #[test]
 fn a_drain_lets_connections_end_and_cuts_those_that_do_not() {
     let app = echo();
-    let mut pair = Pair::new(&[app.address()]);
+    let mut pair = open(&[app.address()]);
     let mut callee = pair.callees.remove(0);
     let (mut stream, mut staying) = (pair.connect(), pair.connect());
     for stream in [&mut stream, &mut staying] {
@@ -316,7 +285,7 @@ fn a_drain_lets_connections_end_and_cuts_those_that_do_not() {
 fn redis_and_its_benchmark_notice_nothing() {
     let _turn = heavy();
     let redis = Redis::start();
-    let pair = Pair::new(&[redis.address()]);
+    let pair = open(&[redis.address()]);
     let port = pair.door.number().to_string();
     let cli = |arguments: &[&str]| {
         let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output().unwrap();
@@ -341,7 +310,7 @@ fn redis_and_its_benchmark_notice_nothing() {
 fn postgres_its_benchmark_and_a_gibibyte_of_copy_notice_nothing() {
     let _turn = heavy();
     let postgres = Postgres::start();
-    let pair = Pair::new(&[postgres.address()]);
+    let pair = open(&[postgres.address()]);
     let door = pair.door.local();
     let count = Postgres::psql(door, &["-c", "select count(*) from generate_series(1, 1000)"]);
     assert_eq!(String::from_utf8_lossy(&count.stdout), "1000\n", "{count:?}");

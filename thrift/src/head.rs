@@ -122,10 +122,10 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut number: u32) {
 }
 
 /// What is left to read. Every step gives `None` where more bytes are needed.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
-    fn head(&mut self) -> Result<Option<Head>, Refusal> {
+    pub(crate) fn head(&mut self) -> Result<Option<Head>, Refusal> {
         match self.byte() {
             None => Ok(None),
             Some(BINARY) => self.binary(),
@@ -175,7 +175,7 @@ impl Reader<'_> {
         Ok(Some(name.to_owned()))
     }
 
-    fn varint(&mut self) -> Result<Option<u32>, Refusal> {
+    pub(crate) fn varint(&mut self) -> Result<Option<u32>, Refusal> {
         let mut number = 0;
         for place in 0..VARINT_BYTES {
             let Some(byte) = self.byte() else { return Ok(None) };
@@ -192,11 +192,17 @@ impl Reader<'_> {
         Err(Refusal::NumberTooLong)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         self.array().map(|[byte]| byte)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    /// Passes over so many bytes.
+    pub(crate) fn skip(&mut self, count: u32) -> Option<()> {
+        self.0 = self.0.get(usize::try_from(count).ok()?..)?;
+        Some(())
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*array)

@@ -4,7 +4,8 @@
 //! - [`frame_length`] reads the four bytes that stand before a message (`doc/specs/thrift-rpc.md` of Thrift: *framed*).
 //! - [`Head::read`] reads the head, however its bytes arrive: of the binary protocol in its strict form
 //!   (`thrift-binary-protocol.md`) and of the compact one (`thrift-compact-protocol.md`), which its first byte tells.
-//! - [`exception`] writes the message that every client of Thrift understands as a failure: `TApplicationException`.
+//! - [`exception`] writes the message that every client of Thrift understands as a failure: `TApplicationException`; [`exception_type`] reads what
+//!   kind of failure one is.
 //!
 //! There is no socket, no clock and no connection in here. The old form of the binary protocol is refused: it begins with the length
 //! of the name, which any four bytes are.
@@ -13,7 +14,7 @@ mod exception;
 mod head;
 mod refusal;
 
-pub use exception::{ExceptionType, exception};
+pub use exception::{ExceptionType, exception, exception_type};
 pub use head::{Head, MessageType, Protocol};
 pub use refusal::{Instead, Refusal};
 

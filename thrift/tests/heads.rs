@@ -3,7 +3,7 @@
 mod fuzzing;
 
 use proptest::prelude::*;
-use thrift::{ExceptionType, Head, MessageType, NAME_BYTES, Protocol, Refusal, exception};
+use thrift::{ExceptionType, Head, MessageType, NAME_BYTES, Protocol, Refusal, exception, exception_type};
 
 /// Written with `TBinaryProtocol` and `TCompactProtocol`: `writeMessageBegin(name, type, sequence)`.
 const VECTORS: [(&str, Protocol, MessageType, &str, i32); 8] = [
@@ -57,7 +57,34 @@ fn exceptions_are_written_as_thrifts_own_library_does() {
     for (hex, protocol) in EXCEPTIONS {
         let call = Head { protocol, message_type: MessageType::Call, name: "add".to_owned(), sequence: 7 };
         assert_eq!(exception(&call, ExceptionType::InternalError, "no"), bytes(hex), "{protocol:?}");
+        assert_eq!(exception_type(&bytes(hex)), Some(ExceptionType::InternalError as i32), "{protocol:?}");
     }
+}
+
+#[test]
+fn what_kind_an_exception_is_is_read_wherever_it_says_so() {
+    let head = ["80010003000000016100000000", "826100 0161"].map(|hex| hex.replace(' ', ""));
+    for (protocol, fields, want) in [
+        // In the other order, with another number, with numbers of fields in full, and negative.
+        (0, "08000200000001 0b00010000000161 00", Some(1)),
+        (0, "0800010000000908000200000003 00", Some(3)),
+        (0, "080002ffffffff00", Some(-1)),
+        (1, "25020a0200", Some(1)),
+        (1, "0804016105040200", Some(1)),
+        (1, "250100", Some(-1)),
+        // None, none yet, another kind of field, and a length beyond the end.
+        (0, "00", None),
+        (0, "0b0001000000016108", None),
+        (0, "0c0001", None),
+        (0, "0b0001ffffffff00", None),
+        (1, "00", None),
+        (1, "1c", None),
+        (1, "18ffffffff0f", None),
+    ] {
+        let message = bytes(&format!("{}{}", head[protocol], fields.replace(' ', "")));
+        assert_eq!(exception_type(&message), want, "{fields}");
+    }
+    assert_eq!(exception_type(&bytes(VECTORS[0].0)), None, "a call");
 }
 
 #[test]

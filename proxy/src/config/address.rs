@@ -25,8 +25,8 @@ pub enum LocalAddress {
     Unix(PathBuf),
 }
 
-/// Where the own app listens, parsed from `http://HOST:PORT`, `h2c://HOST:PORT` or `tcp://HOST:PORT` (no path, no user), or for a
-/// Unix domain socket from `unix:/PATH`, which means HTTP/1.1, `h2c+unix:/PATH` or `tcp+unix:/PATH`. `Display` gives that back.
+/// Where the own app listens, parsed from `http://HOST:PORT` or the same with `h2c`, `tcp` or `thrift` (no path, no user), or for a Unix
+/// domain socket from `unix:/PATH`, which means HTTP/1.1, or `h2c+unix:/PATH` and the like. `Display` gives that back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AppAddress {
     /// What it speaks.
@@ -154,7 +154,7 @@ impl FromStr for AppAddress {
         }
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let protocol = scheme.parse::<AppProtocol>().map_err(|()| {
-            format!("`{text}` is not an app's address: write http://HOST:PORT, h2c://HOST:PORT or tcp://HOST:PORT, or unix:/PATH, h2c+unix:/PATH or tcp+unix:/PATH")
+            format!("`{text}` is not an app's address: write http://HOST:PORT or the same with h2c, tcp or thrift, or unix:/PATH, h2c+unix:/PATH, …")
         })?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#', '@']) {

@@ -229,6 +229,8 @@ pub enum Protocol {
     Http,
     /// Bytes both ways: each connection is a call.
     Tcp,
+    /// Framed Apache Thrift, in the binary or the compact protocol: each message is a call.
+    Thrift,
 }
 
 /// What is spoken with the own app.
@@ -240,6 +242,8 @@ pub enum AppProtocol {
     H2c,
     /// Bytes both ways: each connection is a call.
     Tcp,
+    /// Framed Apache Thrift, in whichever protocol the caller chose: each message is a call.
+    Thrift,
 }
 
 /// `[[egress]]`: a host that is no service of the registry, and how it is reached.
@@ -386,6 +390,7 @@ impl AppProtocol {
             AppProtocol::Http => "http/1.1",
             AppProtocol::H2c => "h2c",
             AppProtocol::Tcp => "tcp",
+            AppProtocol::Thrift => "thrift",
         }
     }
 }
@@ -398,6 +403,7 @@ impl FromStr for AppProtocol {
             "http" => Ok(AppProtocol::Http),
             "h2c" => Ok(AppProtocol::H2c),
             "tcp" => Ok(AppProtocol::Tcp),
+            "thrift" => Ok(AppProtocol::Thrift),
             _ => Err(()),
         }
     }
@@ -409,6 +415,7 @@ impl fmt::Display for AppProtocol {
             AppProtocol::Http => "http",
             AppProtocol::H2c => "h2c",
             AppProtocol::Tcp => "tcp",
+            AppProtocol::Thrift => "thrift",
         })
     }
 }
@@ -420,7 +427,8 @@ impl FromStr for Protocol {
         match text {
             "http" => Ok(Protocol::Http),
             "tcp" => Ok(Protocol::Tcp),
-            _ => Err(format!("`{text}` is no protocol: write http or tcp")),
+            "thrift" => Ok(Protocol::Thrift),
+            _ => Err(format!("`{text}` is no protocol: write http, tcp or thrift")),
         }
     }
 }
@@ -430,6 +438,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Http => "http",
             Protocol::Tcp => "tcp",
+            Protocol::Thrift => "thrift",
         })
     }
 }

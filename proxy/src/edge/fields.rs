@@ -123,6 +123,11 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
         && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';'))
 }
 
+/// Whether a head says that its body is a message of Thrift's, as a sidecar's door for Thrift says it.
+pub fn is_thrift(headers: &Headers) -> bool {
+    headers.get(b"content-type").and_then(thrift::Protocol::of_content_type).is_some()
+}
+
 /// Whether RFC 9110 calls the method safe (9.2.1): sending it twice does no harm.
 pub fn is_safe(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")

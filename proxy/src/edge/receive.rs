@@ -116,6 +116,11 @@ pub async fn take_what_is_here(mut source: impl BodyStream + Unpin + 'static) ->
     Ok(Body::stream(Begun { first: Some(first).filter(|first| !first.is_empty()), trailers, rest: source }))
 }
 
+/// A body of which `first` has been taken already: it comes again, then the rest.
+pub fn with_first(first: Bytes, rest: Pin<Box<dyn BodyStream>>) -> Body {
+    Body::stream(Begun { first: Some(first), trailers: None, rest })
+}
+
 /// A body of which the beginning is here.
 struct Begun<S> {
     first: Option<Bytes>,

@@ -71,17 +71,18 @@ pub type Message = (Framing, Body);
 
 impl<W: Watch> Sending<W> {
     /// A message: `head` without the lines that end it, and its body, which goes out framed like this.
-    pub fn new(mut head: Vec<u8>, (framing, body): Message, watch: W) -> Sending<W> {
-        http1::encode::end_of_head(&mut head, framing);
-        Sending::begin(head, framing, body, watch)
+    pub fn new(mut head: Vec<u8>, message: Message, watch: W) -> Sending<W> {
+        http1::encode::end_of_head(&mut head, message.0);
+        Sending::behind(head, message, watch)
     }
 
     /// Bytes, to a connection that carries no messages; `head` before them, as it is.
     pub fn raw(head: Vec<u8>, body: Body, watch: W) -> Sending<W> {
-        Sending::begin(head, Framing::Tunnel, body, watch)
+        Sending::behind(head, (Framing::Tunnel, body), watch)
     }
 
-    fn begin(mut head: Vec<u8>, framing: Framing, body: Body, mut watch: W) -> Sending<W> {
+    /// A body behind a `head` that goes out as it is.
+    pub fn behind(mut head: Vec<u8>, (framing, body): Message, mut watch: W) -> Sending<W> {
         let mut queue = VecDeque::new();
         let mut queued = 0;
         let mut source = None;
@@ -199,6 +200,7 @@ fn pairs(headers: &Headers) -> impl Iterator<Item = (&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::testing::Parts;
     use crate::edge::{Scratch, Stream};
     use crate::error::{ErrorCode, Phase};
     use crate::metrics::Metrics;
@@ -207,15 +209,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// Parts that are there at once, with what a watcher saw.
-    struct Parts(VecDeque<Result<Part, Error>>);
-
-    impl BodyStream for Parts {
-        fn poll_part(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
-            Poll::Ready(self.0.pop_front())
-        }
-    }
-
+    /// What a watcher saw.
     #[derive(Default)]
     struct Seen(Vec<String>);
 

@@ -87,17 +87,40 @@ impl Socket {
         &self,
         cx: &mut Context<'_>,
         max: usize,
-        mut arrived: impl FnMut(),
+        arrived: impl FnMut(),
         read: impl FnOnce(&[u8], usize) -> T,
+    ) -> Poll<Result<Arrived<T>, ReadError>> {
+        let mut read = Some(read);
+        self.poll_beginning(cx, arrived, |scan, bytes| {
+            let Some(found) = scan.find(bytes, max)? else { return Ok(None) };
+            Ok(read.take().map(|read| (found.range.end, read(&bytes[found.range], found.fields))))
+        })
+    }
+
+    /// Waits for the first bytes of the next message, where these say how it goes on. `arrived` is called when bytes have come.
+    pub fn poll_prefix<const N: usize>(
+        &self,
+        cx: &mut Context<'_>,
+        arrived: impl FnMut(),
+    ) -> Poll<Result<Arrived<[u8; N]>, ReadError>> {
+        self.poll_beginning(cx, arrived, |_, bytes| Ok(bytes.first_chunk().map(|prefix| (N, *prefix))))
+    }
+
+    /// Reads on until `find` finds the beginning of a message, and says how long that is and what to make of it.
+    #[inline]
+    fn poll_beginning<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut arrived: impl FnMut(),
+        mut find: impl FnMut(&mut HeadScan, &[u8]) -> Result<Option<(usize, T)>, Refusal>,
     ) -> Poll<Result<Arrived<T>, ReadError>> {
         let mut input = self.input.borrow_mut();
         let input = &mut *input;
         loop {
             if !input.buffer.is_empty() {
-                if let Some(found) = input.scan.find(&input.buffer, max)? {
-                    let result = read(&input.buffer[found.range.clone()], found.fields);
-                    input.buffer.advance(found.range.end);
-                    return Poll::Ready(Ok(Arrived::Head(result)));
+                if let Some((end, found)) = find(&mut input.scan, &input.buffer)? {
+                    input.buffer.advance(end);
+                    return Poll::Ready(Ok(Arrived::Head(found)));
                 }
                 input.buffer.reserve(PIECE_BYTES);
                 match ready!(self.poll_fill(cx, &mut input.buffer))? {
@@ -113,11 +136,10 @@ impl Socket {
             }
             arrived();
             let bytes = &scratch[..count];
-            match input.scan.find(bytes, max)? {
-                Some(found) => {
-                    let result = read(&bytes[found.range.clone()], found.fields);
-                    input.buffer.extend_from_slice(&bytes[found.range.end..]);
-                    return Poll::Ready(Ok(Arrived::Head(result)));
+            match find(&mut input.scan, bytes)? {
+                Some((end, found)) => {
+                    input.buffer.extend_from_slice(&bytes[end..]);
+                    return Poll::Ready(Ok(Arrived::Head(found)));
                 }
                 None => input.buffer.extend_from_slice(bytes),
             }

@@ -163,7 +163,7 @@ pub fn read<'a>(
     // The app called sees the name that its caller used, not the address of the caller's sidecar.
     headers.push(b"host", service.as_bytes());
     if !said.has_request_id {
-        headers.push(b"x-request-id", hex(fastrand::u64(..), &mut [0; 16]));
+        push_request_id(&mut headers);
     }
     if line.is_empty {
         // Some apps ask for it where the caller said it.
@@ -342,7 +342,13 @@ fn method(name: &str) -> Bytes {
     }
 }
 
-fn new_trace() -> TraceContext {
+/// An id for a call whose caller gave it none.
+pub fn push_request_id(headers: &mut Headers) {
+    headers.push(b"x-request-id", hex(fastrand::u64(..), &mut [0; 16]));
+}
+
+/// A trace for a call whose caller gave it none.
+pub fn new_trace() -> TraceContext {
     TraceContext {
         trace_id: (fastrand::u128(..) | 1).to_be_bytes(),
         span_id: (fastrand::u64(..) | 1).to_be_bytes(),

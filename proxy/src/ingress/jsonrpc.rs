@@ -2,7 +2,6 @@
 //! To the service it is a plain `POST /{method}` with the parameters as its JSON body.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -21,6 +20,7 @@ use crate::edge::jsonrpc::{
 use crate::error::{Error, ErrorCode, Phase};
 use crate::ingress::asked::Asked;
 use crate::ingress::own::{OwnAnswers, reply};
+use crate::ingress::procedure;
 use crate::metrics::Direction;
 use crate::record::Record;
 
@@ -155,32 +155,12 @@ async fn invoke(own: &OwnAnswers, outer: &Call, item: &Item<'_>) -> Result<Box<R
 
 /// The plain call that an item is. Its other fields are those of the request that it came in.
 fn asked(outer: &Call, method: &str) -> Asked {
-    let mut head = RequestHead { kind: Kind::Rpc, path: path_of(method).into(), ..outer.head.clone() };
+    let mut head = RequestHead { kind: Kind::Rpc, path: procedure::path_of(method).into(), ..outer.head.clone() };
     head.headers
         .retain(|field| !matches!(field.name, b"content-type" | b"content-length" | b"content-encoding" | b"accept"));
     head.headers.push(b"content-type", b"application/json");
     head.headers.push(b"accept", b"application/json");
     Asked { head, version: outer.version.clone(), deadline: outer.deadline, tunnel: None, grpc: false, own: None }
-}
-
-/// The method's name as one segment of a path: what would be anything else there goes by its number (RFC 3986, 2.1).
-fn path_of(method: &str) -> String {
-    let mut path = String::from("/");
-    for byte in method.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'$' => {
-                path.push(char::from(byte));
-            }
-            // Writing to a string cannot fail.
-            _ => drop(write!(path, "%{byte:02X}")),
-        }
-    }
-    // What a path means by dots is not a method.
-    match path.as_str() {
-        "/." => "/%2E".to_owned(),
-        "/.." => "/%2E%2E".to_owned(),
-        _ => path,
-    }
 }
 
 fn result_of(status: u16, body: &[u8]) -> Result<Box<RawValue>, Failure> {
@@ -200,20 +180,6 @@ fn result_of(status: u16, body: &[u8]) -> Result<Box<RawValue>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_method_is_one_segment() {
-        for (method, path) in [
-            ("charge", "/charge"),
-            ("math.add", "/math.add"),
-            ("a/b?c#d e", "/a%2Fb%3Fc%23d%20e"),
-            ("..", "/%2E%2E"),
-            ("\u{e9}", "/%C3%A9"),
-            ("%2e", "/%252e"),
-        ] {
-            assert_eq!(path_of(method), path, "{method}");
-        }
-    }
 
     #[test]
     fn what_the_service_answers_is_a_result_or_the_codes_of_the_specification() {

@@ -12,5 +12,7 @@ pub mod listener;
 pub mod own;
 pub mod patience;
 pub mod peer;
+pub mod procedure;
 pub mod tcp;
+pub mod thrift;
 pub mod tunnel;

@@ -196,7 +196,7 @@ impl PeerDoor {
         record.route(caller.calls.clone());
         let grpc = &head.method[..] == b"POST" && head.headers.get(b"content-type").is_some_and(fields::is_grpc);
         record.describe_head(&head, grpc, caller.header.as_deref());
-        if let Err(error) = self.check_size(&head).and_then(|()| app.check(head.kind)) {
+        if let Err(error) = self.check_size(&head).and_then(|()| app.check(&head)) {
             self.metrics.generated_error(error.code().as_str()).inc();
             record.failed(&error, dispatch::outcome_of(&error));
             return refuse(send, &error);

@@ -10,14 +10,14 @@ use wire::{Kind, RequestHead};
 
 use crate::call::{Body, Reply};
 use crate::config::{AppProtocol, Config};
-use crate::edge::Scratch;
+use crate::edge::{Scratch, fields};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::metrics::Metrics;
 use crate::upstream::app_pool::AppPool;
 use crate::upstream::http2::Http2Pool;
 use crate::upstream::limits::HeaderLimits;
 use crate::upstream::target::Target;
-use crate::upstream::{http, jsonrpc, tcp};
+use crate::upstream::{http, jsonrpc, tcp, thrift};
 
 /// What carries calls to the app.
 #[derive(Debug)]
@@ -28,6 +28,24 @@ pub struct App {
     limits: HeaderLimits,
     /// Where it takes JSON-RPC.
     jsonrpc: Option<Bytes>,
+}
+
+/// What a call is to an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Http,
+    Tcp,
+    Thrift,
+}
+
+impl Form {
+    fn as_str(self) -> &'static str {
+        match self {
+            Form::Http => "an HTTP request",
+            Form::Tcp => "a TCP connection",
+            Form::Thrift => "a Thrift call",
+        }
+    }
 }
 
 impl App {
@@ -56,13 +74,21 @@ impl App {
     }
 
     /// That the app is to be spoken to as it can be.
-    pub fn check(&self, kind: Kind) -> Result<(), Error> {
-        let detail = match (kind, self.protocol) {
-            (Kind::Tcp, AppProtocol::Tcp) => return Ok(()),
-            (Kind::Http | Kind::Rpc, AppProtocol::Http | AppProtocol::H2c) => return Ok(()),
-            (Kind::Tcp, AppProtocol::Http | AppProtocol::H2c) => "a TCP connection for an app that speaks HTTP",
-            (Kind::Http | Kind::Rpc, AppProtocol::Tcp) => "an HTTP call for an app that speaks TCP",
+    pub fn check(&self, head: &RequestHead) -> Result<(), Error> {
+        let asked = match head.kind {
+            Kind::Tcp => Form::Tcp,
+            Kind::Rpc if fields::is_thrift(&head.headers) => Form::Thrift,
+            Kind::Http | Kind::Rpc => Form::Http,
         };
+        let spoken = match self.protocol {
+            AppProtocol::Tcp => Form::Tcp,
+            AppProtocol::Thrift => Form::Thrift,
+            AppProtocol::Http | AppProtocol::H2c => Form::Http,
+        };
+        if asked == spoken {
+            return Ok(());
+        }
+        let detail = format!("{} for an app that takes {}", asked.as_str(), spoken.as_str());
         Err(Error::new(ErrorCode::WrongProtocol, Origin::Remote, Phase::Request, Executed::No, detail))
     }
 
@@ -83,8 +109,9 @@ impl App {
         match self.protocol {
             AppProtocol::Tcp => tcp::connect(&self.sockets, body).await,
             AppProtocol::Http => http::call(&self.sockets, self.limits, head, body).await,
-            // On the heap: a call over HTTP/1.1 carries no room for it.
+            // On the heap: a call over HTTP/1.1 carries no room for these.
             AppProtocol::H2c => Box::pin(self.http2.call(head, body)).await,
+            AppProtocol::Thrift => Box::pin(thrift::call(&self.sockets, &head, body)).await,
         }
     }
 }

@@ -36,7 +36,7 @@ struct Answer {
 /// Whether the app accepts connections and, where it speaks HTTP/2 and has gRPC's health service, says that it serves.
 pub async fn is_ready(app: &AppAddress, timeout: Duration) -> bool {
     match app.protocol {
-        AppProtocol::Http | AppProtocol::Tcp => AppPool::probe(app, timeout).await,
+        AppProtocol::Http | AppProtocol::Tcp | AppProtocol::Thrift => AppPool::probe(app, timeout).await,
         AppProtocol::H2c => matches!(tokio::time::timeout(timeout, check(app)).await, Ok(Ok(true))),
     }
 }

@@ -1,22 +1,20 @@
 //! The plain HTTP/1.1 call to the own app.
 
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http1::{Framing, Refusal};
-use tokio::task::{AbortHandle, spawn_local};
 use wire::limits::INLINE_BODY_BYTES;
 use wire::{Headers, RequestHead, ResponseHead};
 
-use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
+use crate::call::{Body, Reply, SWITCHING_PROTOCOLS};
 use crate::config::head_bytes;
 use crate::edge::fields::{self, Kind};
 use crate::edge::{self, Arrived, Message, ReadError, Sending, Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::upstream::app_pool::{AppPool, Connection};
+use crate::upstream::lent::{Lent, Upload};
 use crate::upstream::limits::HeaderLimits;
 
 /// Room for what is added to an answer's head: a length.
@@ -219,8 +217,7 @@ impl Exchange {
         // An app that answers early may go on reading: so goes the request.
         let upload = sending.map(|sending| Upload::go_on(sending, Rc::clone(&socket)));
         socket.begin_body(framing, limits.bytes);
-        let mut lent =
-            Lent { connection: Some(connection), keep_alive: keep_alive && takes_all, upload, pool: Rc::clone(pool) };
+        let mut lent = Lent::new(connection, keep_alive && takes_all, upload, pool);
         let body = match edge::gather(&socket, Side::App).await? {
             Body::Whole(bytes) => {
                 lent.finished();
@@ -234,7 +231,7 @@ impl Exchange {
                 if let Framing::Length(length) = framing {
                     headers.push_number(b"content-length", length);
                 }
-                Body::stream(Answering { source, lent })
+                lent.until_the_end_of(source)
             }
         };
         Ok(Reply { head: ResponseHead { status, headers }, body })
@@ -300,71 +297,4 @@ impl Failure {
 
 fn app_failed(code: ErrorCode, detail: String) -> Error {
     Error::new(code, Origin::App, Phase::Wait, Executed::Yes, detail)
-}
-
-/// The rest of a request whose answer has begun, on a task of its own.
-struct Upload {
-    task: AbortHandle,
-    done: Rc<Cell<bool>>,
-}
-
-impl Upload {
-    fn go_on(mut sending: Sending<()>, socket: Rc<edge::Socket>) -> Upload {
-        let done = Rc::new(Cell::new(false));
-        let is_done = Rc::clone(&done);
-        let task = spawn_local(async move {
-            // Whether it arrived, the answer has to say.
-            let sent = poll_fn(|cx| sending.poll(&socket, cx)).await;
-            is_done.set(sent.is_ok());
-        });
-        Upload { task: task.abort_handle(), done }
-    }
-}
-
-/// A connection lent to a call until its answer has been read. Dropped before, the connection is closed: that is how the
-/// app learns that the caller is gone.
-struct Lent {
-    connection: Option<Connection>,
-    keep_alive: bool,
-    upload: Option<Upload>,
-    pool: Rc<AppPool>,
-}
-
-impl Lent {
-    /// The answer has been read: the connection is free. Not if the request is still going out on it: an app that answers
-    /// before it has read all still reads the rest, or closes, and no other call may wait behind that.
-    fn finished(&mut self) {
-        let uploaded = self.upload.take().is_none_or(|upload| upload.done.get());
-        if let Some(connection) = self.connection.take()
-            && self.keep_alive
-            && uploaded
-            && !connection.socket.has_surplus()
-        {
-            self.pool.checkin(connection);
-        }
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(upload) = &self.upload {
-            upload.task.abort();
-        }
-    }
-}
-
-/// The body of an answer.
-struct Answering {
-    source: Pin<Box<dyn BodyStream>>,
-    lent: Lent,
-}
-
-impl BodyStream for Answering {
-    fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
-        let polled = self.source.as_mut().poll_part(cx);
-        if let Poll::Ready(None | Some(Ok(Part::Trailers(_)))) = polled {
-            self.lent.finished();
-        }
-        polled
-    }
 }

@@ -1,11 +1,14 @@
 //! What the fuzz target runs, here so that the seeds replay as an ordinary test.
 #![allow(unreachable_pub, reason = "each binary uses its own part")]
 
-use thrift::{HEAD_BYTES, Head, Refusal};
+use thrift::{HEAD_BYTES, Head, MessageType, Refusal};
 
 /// One message's head: the same however much of it is here, decided within [`HEAD_BYTES`], and once written the same again.
 pub fn heads(data: &[u8]) {
     let whole = Head::read(data);
+    if thrift::exception_type(data).is_some() {
+        assert!(matches!(&whole, Ok(Some(head)) if head.message_type == MessageType::Exception));
+    }
     for cut in 0..data.len() {
         match Head::read(&data[..cut]) {
             Ok(None) => assert!(cut < HEAD_BYTES, "{cut} bytes were not enough"),
