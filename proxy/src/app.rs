@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::{self, Config, Loaded, LocalAddress};
+use crate::config::{self, Config, Descriptors, Loaded, LocalAddress};
 use crate::discovery::{self, Follower, View};
 use crate::drain::Ending;
 use crate::error::ErrorCode;
@@ -27,9 +27,11 @@ use crate::tls::{self, SpiffeId, Tls, TlsErrorKind};
 use crate::worker::{Common, Listening, Workers};
 use crate::wrapper;
 
+mod methods;
 mod one_thread;
 mod registration;
 
+use methods::Reflecting;
 pub use one_thread::OneThread;
 use registration::Registration;
 
@@ -185,6 +187,7 @@ impl Core {
             metrics.handshake_failed(kind.as_str()).inc_by(0);
         }
         let egress = tls::egress_configurations(&config.egress).map_err(|error| cannot("[[egress]]", error))?.into();
+        let schemas = methods::at_start(&config)?;
         let listeners = Listeners::bind(&config)?;
         let (view, inbox) = View::new(config.timeouts.first_answer);
 
@@ -212,6 +215,7 @@ impl Core {
             metrics,
             tls,
             egress,
+            schemas,
             inbound_calls: Arc::new(AtomicUsize::new(0)),
             outbound_calls: Arc::new(AtomicUsize::new(0)),
         };
@@ -223,7 +227,7 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
     let Core { common, listeners, instance, source, follower, from_disk, shown } = Core::build(loaded)?;
     let readiness = Readiness::new();
     let workers = Workers::start(&common).map_err(|error| cannot("worker threads", error))?;
-    let Common { config, view, metrics, tls, inbound_calls, outbound_calls, .. } = common;
+    let Common { config, view, metrics, tls, schemas, inbound_calls, outbound_calls, .. } = common;
     let (outbound, inbound, admin_address) =
         (listeners.outbound_address.clone(), listeners.inbound_address, listeners.admin_address);
     let admin = listeners.hand_over(&workers);
@@ -236,6 +240,9 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
     spawn_local(admin::serve(admin, Arc::new(state)));
 
     if let (Some(app), Some(service), Some(inbound)) = (&config.app, &config.service, inbound) {
+        let reflecting = schemas
+            .filter(|_| config.descriptors == Some(Descriptors::Reflection))
+            .map(|schemas| Reflecting { app: app.clone(), service: service.clone(), schemas });
         let registration = Registration {
             config: Arc::clone(&config),
             service: service.clone(),
@@ -243,6 +250,7 @@ async fn serve(loaded: Loaded, log: Handle) -> Result<u8, StartError> {
             inbound,
             source: Arc::clone(&source),
             metrics: Arc::clone(&metrics),
+            reflecting,
         };
         spawn_local(registration.run(app.clone()));
     }

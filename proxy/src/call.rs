@@ -87,7 +87,12 @@ impl Body {
     /// A body of no bytes.
     pub const EMPTY: Body = Body::Whole(Bytes::new());
 
-    /// All of it; `None`: it is longer than `limit` bytes. What is taken is no longer there; trailers are dropped.
+    /// Wraps a source.
+    pub fn stream(source: impl BodyStream + 'static) -> Body {
+        Body::Stream(Box::pin(source))
+    }
+
+    /// Takes all of it, without its trailers; `None`: it is longer than `limit` bytes.
     pub async fn collect(&mut self, limit: usize) -> Result<Option<Bytes>, Error> {
         let source = match self {
             Body::Whole(bytes) => return Ok(Some(std::mem::take(bytes)).filter(|bytes| bytes.len() <= limit)),
@@ -103,11 +108,6 @@ impl Body {
             }
         }
         Ok(Some(all.freeze()))
-    }
-
-    /// Wraps a source.
-    pub fn stream(source: impl BodyStream + 'static) -> Body {
-        Body::Stream(Box::pin(source))
     }
 }
 

@@ -109,6 +109,10 @@ struct Settings {
     #[arg(long, value_name = "/PATH")]
     app_jsonrpc: Option<OsString>,
 
+    /// The app's FileDescriptorSet, or `reflection`: its gRPC methods take JSON then (PILLION_DESCRIPTORS).
+    #[arg(long, value_name = "FILE|reflection")]
+    descriptors: Option<OsString>,
+
     /// etcd://HOST:2379[,HOST:2379][/PREFIX], file:///DIR or static (PILLION_REGISTRY).
     #[arg(long, value_name = "URL")]
     registry: Option<OsString>,
@@ -150,6 +154,7 @@ impl Settings {
             ("--version", self.version),
             ("--app", self.app),
             ("--app-jsonrpc", self.app_jsonrpc),
+            ("--descriptors", self.descriptors),
             ("--registry", self.registry),
             ("--identity", self.identity),
             ("--outbound", self.outbound),

@@ -59,6 +59,8 @@ pub enum GrpcStatus {
     PermissionDenied = 7,
     /// More than may be.
     ResourceExhausted = 8,
+    /// There is no such method.
+    Unimplemented = 12,
     /// Something is broken.
     Internal = 13,
     /// Not now: clients may try again.
@@ -106,6 +108,12 @@ codes! {
     UnknownService = "unknown-service", 404, Unavailable, "check the spelling, and with 'pillionctl services' whether the service is registered";
     /// The request has passed through too many sidecars: it goes in a circle.
     LoopDetected = "loop-detected", 508, Internal, "the request comes back to where it was sent from; does an app or its --app address lead to a sidecar's outbound port?";
+    /// The arguments of a procedure are not what its method takes, or cannot be given to the app.
+    BadArguments = "bad-arguments", 400, InvalidArgument, "correct the arguments; the detail says what is wrong with them, and in which field of a message";
+    /// No method of the service called is meant by the request, or several may be.
+    UnknownMethod = "unknown-method", 404, Unimplemented, "call POST /{package.Service}/{Method}, or as the method's google.api.http says; the detail has what there is";
+    /// The JSON of a message is longer than it may be.
+    ArgumentsTooLarge = "arguments-too-large", 413, ResourceExhausted, "a message may be 4 MiB of JSON; send less at once, or call the method with gRPC";
     /// The heads of the request exceed `limits.header_bytes` or `limits.header_count`.
     HeaderTooLarge = "header-too-large", 431, ResourceExhausted, "send fewer or smaller headers, or raise limits.header_bytes / limits.header_count on both sidecars";
     /// The request's body comes in a coding other than `chunked`.
@@ -148,8 +156,6 @@ codes! {
     EgressNotConnected = "egress-not-connected", 503, Unavailable, "the host of [[egress]] was not reached, or its certificate is not trusted; the detail says which";
     /// A declared host outside broke off, or does not speak what it is called in.
     EgressFailed = "egress-failed", 502, Unavailable, "the host of [[egress]] closed the connection or answered what is no HTTP; it may have run the call";
-    /// The app called cannot be given such arguments.
-    BadArguments = "bad-arguments", 400, InvalidArgument, "correct the arguments; the detail says what is wrong with them";
     /// The app closed the connection without answering.
     AppClosed = "app-closed", 502, Unavailable, "the app closed its connection before it answered; see its log. It may have run the call";
     /// What the app answered is not the HTTP or the Thrift that it is called in.
@@ -332,6 +338,7 @@ impl GrpcStatus {
             GrpcStatus::DeadlineExceeded => "DEADLINE_EXCEEDED",
             GrpcStatus::PermissionDenied => "PERMISSION_DENIED",
             GrpcStatus::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            GrpcStatus::Unimplemented => "UNIMPLEMENTED",
             GrpcStatus::Internal => "INTERNAL",
             GrpcStatus::Unavailable => "UNAVAILABLE",
         }

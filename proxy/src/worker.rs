@@ -34,6 +34,7 @@ use crate::upstream::channel::Shared;
 use crate::upstream::connect::Connector;
 use crate::upstream::pool::Pool;
 use crate::upstream::target::Target;
+use crate::upstream::transcode::Schemas;
 
 /// What all workers share.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Common {
     pub tls: Option<Arc<Tls>>,
     /// TLS with the hosts of `[[egress]]`, in their order; `None`: it is not spoken with that one.
     pub egress: Arc<[Option<Arc<ClientConfig>>]>,
+    /// The own app's methods; `None`: it is called as it is.
+    pub schemas: Option<Arc<Schemas>>,
     /// What is said of ourselves in HELLO.
     pub wire: wire::Config,
     /// Calls under way from peers.
@@ -207,7 +210,8 @@ struct Worker {
 
 impl Worker {
     fn new(index: usize, common: &Common, all: Vec<mpsc::UnboundedSender<Order>>) -> Rc<Worker> {
-        let Common { config, view, metrics, tls, egress, wire, inbound_calls, outbound_calls } = common.clone();
+        let Common { config, view, metrics, tls, egress, schemas, wire, inbound_calls, outbound_calls } =
+            common.clone();
         let shared = Shared::new(Arc::clone(&metrics));
         let connector = Connector {
             tls: tls.clone(),
@@ -272,7 +276,7 @@ impl Worker {
         let app = config.app.clone();
         let app = app.map(|app| {
             let protocol = app.protocol;
-            App::new(Target::App(app), protocol, &config, scratch, shared.waiting(), Arc::clone(&metrics))
+            App::new(Target::App(app), protocol, &config, scratch, shared.waiting(), Arc::clone(&metrics), schemas)
         });
         let peer = Rc::new(PeerDoor {
             tls,

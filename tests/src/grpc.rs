@@ -2,8 +2,8 @@
 
 use crate::binaries::{root, target_dir};
 use crate::ports::Port;
-use crate::process::{Output, run};
-use crate::served::Served;
+use crate::process::{Output, Process, run};
+use crate::served::{Served, until_it_accepts};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,6 +65,92 @@ impl Interop {
     pub fn address(&self) -> SocketAddr {
         self.0.address()
     }
+}
+
+/// The services of `grpc/shop.proto`, as an app that can be killed and started again at its port.
+#[derive(Debug)]
+pub struct Shop {
+    // Dropped in this order: the process's last words are read from the directory.
+    process: Option<Process>,
+    port: Port,
+    reflection: Vec<String>,
+    dir: TempDir,
+}
+
+impl Shop {
+    /// Starts it and waits until it accepts. It tells its methods by these versions of server reflection.
+    #[must_use]
+    #[track_caller]
+    pub fn start(reflection: &[&str]) -> Shop {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("shop.pb"), descriptors(&sources().join("shop.proto"), true))
+            .expect("the descriptors");
+        let reflection = reflection.iter().map(|&version| version.to_owned()).collect();
+        let mut shop = Shop { process: None, port: Port::lease(), reflection, dir };
+        shop.restart();
+        shop
+    }
+
+    /// Kills it, if it runs.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again and waits until it accepts.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.kill();
+        let port = self.port.number().to_string();
+        let mut command = Command::new("/usr/bin/python3");
+        command
+            .env("PYTHONPATH", target_dir().join("test-tools/reflection"))
+            .arg(sources().join("shop_server.py"))
+            .arg(port)
+            .arg(self.descriptors())
+            .args(&self.reflection);
+        self.process = Some(Process::start("shop", command, &self.dir.path().join("app.log")));
+        until_it_accepts("the shop", self.port.local());
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.local()
+    }
+
+    /// The file of its descriptors.
+    #[must_use]
+    pub fn descriptors(&self) -> PathBuf {
+        self.dir.path().join("shop.pb")
+    }
+
+    /// It tells its methods by these versions of server reflection, from the next start on.
+    pub fn reflect(&mut self, versions: &[&str]) {
+        self.reflection = versions.iter().map(|&version| version.to_owned()).collect();
+    }
+
+    /// Makes it another one, with fewer or more methods, from the next start on.
+    pub fn replace_descriptors(&self, proto: &str) {
+        let source = self.dir.path().join("other.proto");
+        std::fs::write(&source, proto).expect("a .proto file");
+        std::fs::write(self.descriptors(), descriptors(&source, true)).expect("the descriptors");
+    }
+}
+
+/// The serialized `FileDescriptorSet` of a `.proto` file, by protoc.
+#[must_use]
+#[track_caller]
+pub fn descriptors(proto: &Path, with_imports: bool) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let set = dir.path().join("set");
+    let mut command = Command::new("protoc");
+    command.arg("-I").arg(proto.parent().expect("a file")).arg("-I").arg(root().join("transcode/tests/proto"));
+    command.arg("--descriptor_set_out").arg(&set).arg(proto);
+    if with_imports {
+        command.arg("--include_imports");
+    }
+    run(command, MAKE_LIMIT).success();
+    std::fs::read(set).expect("what protoc wrote")
 }
 
 /// Goes through gRPC's interoperability scenarios at `target`, as gRPC names it, and gives what it saw: a line each, that ends with `ok`.

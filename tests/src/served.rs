@@ -27,7 +27,7 @@ impl Served {
     pub fn start(label: &str, command: Command, port: Port) -> Served {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let process = Process::start(label, command, &dir.path().join("app.log"));
-        until(&format!("{label} accepts"), START_LIMIT, || TcpStream::connect(port.local()));
+        until_it_accepts(label, port.local());
         Served { process, port, _dir: dir }
     }
 
@@ -40,4 +40,10 @@ impl Served {
     pub fn kill(&mut self) {
         self.process.kill();
     }
+}
+
+/// Waits until something accepts there.
+#[track_caller]
+pub fn until_it_accepts(label: &str, at: SocketAddr) {
+    until(&format!("{label} accepts"), START_LIMIT, || TcpStream::connect(at));
 }

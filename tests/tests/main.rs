@@ -33,6 +33,7 @@ mod stale;
 mod tcp;
 mod thrift;
 mod tool;
+mod transcode;
 mod unix;
 mod upgrade;
 mod wrapper;

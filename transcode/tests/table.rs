@@ -325,7 +325,7 @@ fn by_rule(verb: &str, target: &str, body: &str, want: Result<&str, &str>) {
     let seen = route.request(body.as_bytes()).map(|message| echo().answer(&message).expect("JSON"));
     match (seen, want) {
         (Ok(seen), Ok(want)) => {
-            assert_eq!(tree(std::str::from_utf8(&seen).expect("text")), tree(want), "{verb} {target}")
+            assert_eq!(tree(std::str::from_utf8(&seen).expect("text")), tree(want), "{verb} {target}");
         }
         (Err(error), Err(want)) => assert!(error.0.starts_with(want), "{verb} {target}: {error}"),
         (seen, want) => panic!("{verb} {target}: {seen:?} and not {want:?}"),

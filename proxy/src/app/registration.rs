@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use registry::{Endpoint, EndpointKey, InstanceId, RegistryUrl, ServiceName, Source};
+use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use super::methods::Reflecting;
 use crate::config::{AppAddress, Config};
 use crate::metrics::Metrics;
 use crate::upstream::health;
 
 /// How often the app is asked whether it is up, before it is registered.
 const ASK_APP: Duration = Duration::from_millis(50);
-/// How often a route to the registry is looked for, while there is none.
-const ASK_ROUTE: Duration = Duration::from_secs(1);
+/// How often a route to the registry is looked for, while there is none; and the app asked for its methods.
+pub(super) const ASK_ROUTE: Duration = Duration::from_secs(1);
 /// How often the log says that it is still not.
-const REMIND: Duration = Duration::from_secs(10);
+pub(super) const REMIND: Duration = Duration::from_secs(10);
 
 /// What is to be registered, and where.
 pub(super) struct Registration {
@@ -28,11 +30,13 @@ pub(super) struct Registration {
     pub(super) inbound: SocketAddr,
     pub(super) source: Arc<dyn Source>,
     pub(super) metrics: Arc<Metrics>,
+    /// Where the app itself says which methods it has: until it has, JSON calls of them cannot be taken.
+    pub(super) reflecting: Option<Reflecting>,
 }
 
 impl Registration {
     /// Registers as soon as that makes sense, unless the sidecar drains before: it has left the registry then.
-    pub(super) async fn run(self, app: AppAddress) {
+    pub(super) async fn run(mut self, app: AppAddress) {
         let mut reminder = Reminder::default();
         // A record that leads to a closed port helps nobody.
         while !health::is_ready(&app, REMIND).await {
@@ -41,6 +45,20 @@ impl Registration {
             }
             reminder.say(|| tracing::info!(%app, "waiting for the app to accept connections, or to say that it serves (grpc.health.v1), to register it"));
             tokio::time::sleep(ASK_APP).await;
+        }
+        if let Some(reflecting) = self.reflecting.take() {
+            let mut reminder = Reminder::default();
+            let reflected = loop {
+                match reflecting.ask().await {
+                    Ok(reflected) => break reflected,
+                    Err(_) if self.is_draining() => return,
+                    Err(error) => {
+                        reminder.say(|| tracing::warn!(%app, "not registered: its methods are not known: {error}"));
+                    }
+                }
+                tokio::time::sleep(ASK_ROUTE).await;
+            };
+            spawn_local(reflecting.follow(reflected));
         }
         let mut reminder = Reminder::default();
         let address = loop {
@@ -88,12 +106,12 @@ impl Registration {
 
 /// Says what does not change now and then.
 #[derive(Default)]
-struct Reminder {
+pub(super) struct Reminder {
     said: Option<Instant>,
 }
 
 impl Reminder {
-    fn say(&mut self, say: impl FnOnce()) {
+    pub(super) fn say(&mut self, say: impl FnOnce()) {
         if self.said.is_none_or(|said| said.elapsed() >= REMIND) {
             self.said = Some(Instant::now());
             say();
@@ -242,6 +260,7 @@ mod tests {
             inbound: "0.0.0.0:4143".parse().expect("an address"),
             source: Arc::clone(&source) as Arc<dyn Source>,
             metrics,
+            reflecting: None,
         };
         block_on(registration.run(address));
         source.0.lock().expect("not poisoned").len()

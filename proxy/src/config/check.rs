@@ -50,6 +50,18 @@ impl Rules<'_> {
         {
             self.wrong("app_jsonrpc", format!("JSON-RPC at {path} needs an `app` that speaks HTTP"));
         }
+        if config.descriptors.is_some() && !self.origins.refused.contains("app") {
+            match &config.app {
+                None => self.wrong("descriptors", "descriptors are given for an app, but no `app` is given"),
+                Some(app) if app.protocol != AppProtocol::H2c => self.wrong(
+                    "descriptors",
+                    format!(
+                        "descriptors are for an app that speaks gRPC, given as h2c://HOST:PORT, and this one is {app}"
+                    ),
+                ),
+                Some(_) => {}
+            }
+        }
         if !self.origins.given("app") && config.listen.advertise.is_some() {
             self.wrong("listen.advertise", "an address is advertised for an app, but no `app` is given");
         }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 
 use super::{
-    AppAddress, Config, Door, Egress, HttpPath, LocalAddress, Protocol, RegistryUrl, SERVICES_MAX, ServiceName,
-    SocketMode, StaticEndpoint, Version,
+    AppAddress, Config, Descriptors, Door, Egress, HttpPath, LocalAddress, Protocol, RegistryUrl, SERVICES_MAX,
+    ServiceName, SocketMode, StaticEndpoint, Version,
     codec::{Address, Codec, Count, Format, HostName, Kind, Level, List, Opt, Path, Size, Switch, Text, Time, User},
 };
 
@@ -80,6 +80,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!("version", flag "--version", Text<Version>, version),
     key!("app", flag "--app", Opt<Text<AppAddress>>, app),
     key!("app_jsonrpc", flag "--app-jsonrpc", Opt<Text<HttpPath>>, app_jsonrpc),
+    key!("descriptors", flag "--descriptors", Opt<Text<Descriptors>>, descriptors),
     key!("registry", flag "--registry", Text<RegistryUrl>, registry),
     key!("identity", flag "--identity", Opt<Path>, identity),
     key!("insecure", flag "--insecure", Switch, insecure),

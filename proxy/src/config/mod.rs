@@ -27,6 +27,8 @@ pub use load::{OTHER_VARIABLES, all_keys};
 pub use problem::Problems;
 pub use registry::{RegistryUrl, ServiceName, Version};
 
+use codec::Codec as _;
+
 pub(crate) use codec::{address, duration, level};
 
 /// The most that `limits.services` may be.
@@ -43,6 +45,8 @@ pub struct Config {
     pub app: Option<AppAddress>,
     /// The path at which the own app takes JSON-RPC 2.0; `None`: procedures are plain calls to it.
     pub app_jsonrpc: Option<HttpPath>,
+    /// Where the types of a gRPC app's methods are known from, so that they take JSON; `None`: calls pass as they are.
+    pub descriptors: Option<Descriptors>,
     /// Where services are found. Required: `load` refuses a configuration without one.
     pub registry: RegistryUrl,
     /// Directory with `ca.pem`, `cert.pem`, `key.pem`. Exactly one of `identity` and `insecure` is set.
@@ -263,6 +267,15 @@ pub struct Egress {
     pub http2: bool,
 }
 
+/// Where the descriptors of the own app's gRPC services come from: `reflection`, or the path of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Descriptors {
+    /// A serialized `google.protobuf.FileDescriptorSet`, imports included.
+    File(PathBuf),
+    /// The app is asked (`grpc.reflection.v1`, else `v1alpha`).
+    Reflection,
+}
+
 /// `[[endpoint]]`: one instance in a `static` registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticEndpoint {
@@ -282,6 +295,7 @@ impl Default for Config {
             version: Version::default(),
             app: None,
             app_jsonrpc: None,
+            descriptors: None,
             registry: RegistryUrl::Static,
             identity: None,
             insecure: false,
@@ -417,6 +431,26 @@ impl fmt::Display for AppProtocol {
             AppProtocol::Tcp => "tcp",
             AppProtocol::Thrift => "thrift",
         })
+    }
+}
+
+impl FromStr for Descriptors {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "reflection" => Ok(Descriptors::Reflection),
+            path => codec::Path::parse(path).map(Descriptors::File),
+        }
+    }
+}
+
+impl fmt::Display for Descriptors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Descriptors::File(path) => path.display().fmt(f),
+            Descriptors::Reflection => f.write_str("reflection"),
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Egress {
         let host = |(entry, tls): (&config::Egress, &Option<Arc<ClientConfig>>)| {
             let app = |protocol, tls| {
                 let target = Target::Egress(EgressTarget::new(entry, tls));
-                App::new(target, protocol, config, scratch.clone(), Rc::default(), Arc::clone(metrics))
+                App::new(target, protocol, config, scratch.clone(), Rc::default(), Arc::clone(metrics), None)
             };
             Host {
                 authority: entry.authority(),

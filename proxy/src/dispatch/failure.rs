@@ -133,6 +133,8 @@ const REMOTE_CODES: &[(u16, ErrorCode)] = &[
     (7, ErrorCode::HeaderTooLarge),
     (8, ErrorCode::WrongProtocol),
     (9, ErrorCode::BadArguments),
+    (10, ErrorCode::UnknownMethod),
+    (11, ErrorCode::ArgumentsTooLarge),
 ];
 
 fn remote_code(number: u16) -> Option<ErrorCode> {

@@ -128,6 +128,14 @@ pub fn is_thrift(headers: &Headers) -> bool {
     headers.get(b"content-type").and_then(thrift::Protocol::of_content_type).is_some()
 }
 
+/// Whether a content type is gRPC's in any form, gRPC-Web included.
+pub fn is_any_grpc(content_type: &[u8]) -> bool {
+    is_grpc(content_type)
+        || content_type.get(..GRPC_WEB.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC_WEB))
+}
+
+const GRPC_WEB: &[u8] = b"application/grpc-web";
+
 /// Whether RFC 9110 calls the method safe (9.2.1): sending it twice does no harm.
 pub fn is_safe(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")

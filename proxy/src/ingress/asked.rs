@@ -225,15 +225,15 @@ fn addressed<'a>(line: &Line<'a>, said: &Said<'a>, egress: &[Egress]) -> Result<
         let detail = "the request comes from a page in a browser";
         return Err(Error::local(ErrorCode::ForbiddenOrigin, Phase::Route, detail));
     }
-    let answered = |service: &'a str, own| Addressed { own: Some(own), ..called(service.into(), line.path) };
+    let answered = |service: &'a str, own| Addressed { own: Some(own), ..called(route::lower(service), line.path) };
     match own {
         Own::Call { rpc: true, .. } | Own::JsonRpc { .. } if line.method != "POST" => {
             Err(bad(format!("a procedure is called with POST, not with {}", line.method)))
         }
         Own::Call { service, path, rpc: true } => {
-            Ok(Addressed { kind: wire::Kind::Rpc, ..called(service.into(), path) })
+            Ok(Addressed { kind: wire::Kind::Rpc, ..called(route::lower(service), path) })
         }
-        Own::Call { service, path, rpc: false } => Ok(called(service.into(), path)),
+        Own::Call { service, path, rpc: false } => Ok(called(route::lower(service), path)),
         Own::JsonRpc { service } => Ok(answered(service, OwnAnswer::JsonRpc)),
         Own::Health => Ok(answered("", OwnAnswer::Health)),
         Own::Metadata => Ok(answered("", OwnAnswer::Metadata)),

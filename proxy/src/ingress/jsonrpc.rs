@@ -148,7 +148,13 @@ async fn invoke(own: &OwnAnswers, outer: &Call, item: &Item<'_>) -> Result<Box<R
             own.metrics.generated_error(error.code().as_str()).inc();
             record.failed(&error, dispatch::outcome_of(&error));
             let data = serde_json::from_slice(&error.to_json()).ok();
-            Err(Failure { code: SERVER_ERROR, message: error.to_string(), data })
+            // Of a sidecar that knows the service's methods.
+            let code = match error.code() {
+                ErrorCode::UnknownMethod => METHOD_NOT_FOUND,
+                ErrorCode::BadArguments => INVALID_PARAMS,
+                _ => SERVER_ERROR,
+            };
+            Err(Failure { code, message: error.to_string(), data })
         }
     }
 }

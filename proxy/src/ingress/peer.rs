@@ -208,7 +208,7 @@ impl PeerDoor {
         } else {
             Body::stream(Upload { recv, first: Some(body).filter(|bytes| !bytes.is_empty()), sent: record.upload() })
         };
-        let head = for_app(head, caller, deadline, grpc);
+        let head = for_app(head, caller, deadline, grpc || app.transcodes());
         let result = tokio::select! {
             biased;
             // The caller is gone: dropping the call closes the connection to the app, which thereby learns it. First, for

@@ -56,7 +56,9 @@ fn refuse(code: ErrorCode, detail: impl Into<String>) -> Error {
     Error::local(code, Phase::Route, detail)
 }
 
-fn lower(text: &str) -> Cow<'_, str> {
+/// A name as services have it: names of hosts have no case, and neither have those of services, wherever they stand. So the full name of
+/// a gRPC service may stand for the service that is registered under it.
+pub fn lower(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(text.to_ascii_lowercase())
     } else {

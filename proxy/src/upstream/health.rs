@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
-use http::{HeaderMap, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderValue};
 use prost::Message;
+use transcode::frame::PREFIX_BYTES;
 
 use crate::config::{AppAddress, AppProtocol};
-use crate::edge::{Stream, fields};
+use crate::edge::fields;
 use crate::upstream::app_pool::AppPool;
+use crate::upstream::own_call;
 
 /// gRPC's own way to ask (grpc/doc/health-checking.md).
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// `HealthCheckRequest` without a service: the server as a whole. Not compressed, 0 bytes long.
 const REQUEST: &[u8] = &[0; 5];
-/// Before a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 /// More of an answer than this is none.
 const ANSWER_BYTES: usize = 1024;
 /// `HealthCheckResponse.ServingStatus`.
@@ -43,10 +43,9 @@ pub async fn is_ready(app: &AppAddress, timeout: Duration) -> bool {
 
 /// An error: it does not accept, or does not speak HTTP/2, or not yet.
 async fn check(app: &AppAddress) -> Result<bool, Box<dyn Error>> {
-    let socket = Stream::connect(&app.place).await?;
-    let (sender, connection) = h2::client::handshake(socket).await?;
+    let (sender, connection) = own_call::connect(app).await?;
     let asking = async {
-        let (answer, mut stream) = sender.ready().await?.send_request(request(app), false)?;
+        let (answer, mut stream) = sender.ready().await?.send_request(own_call::request(app, CHECK), false)?;
         stream.send_data(Bytes::from_static(REQUEST), true)?;
         let (head, mut body) = answer.await?.into_parts();
         match head.headers.get("grpc-status") {
@@ -59,17 +58,6 @@ async fn check(app: &AppAddress) -> Result<bool, Box<dyn Error>> {
         said = asking => said.map_err(|error: h2::Error| error.into()),
         ended = connection => Ok(ended.map(|()| false)?),
     }
-}
-
-fn request(app: &AppAddress) -> Request<()> {
-    let mut request = Request::new(());
-    *request.method_mut() = http::Method::POST;
-    let uri = Uri::builder().scheme("http").authority(app.authority()).path_and_query(CHECK);
-    // An address that was parsed is an authority.
-    *request.uri_mut() = uri.build().unwrap_or_default();
-    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-    request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
-    request
 }
 
 /// What the answer's message says. An app that answers something else has no health service, and is up.

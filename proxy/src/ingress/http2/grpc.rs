@@ -6,31 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
+use transcode::status::{Any, Status};
 
 use crate::error::Error;
 
 /// Who says so (`google.rpc.ErrorInfo`).
 const DOMAIN: &str = "pillion";
-
-/// `google.rpc.Status` (googleapis, google/rpc/status.proto).
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
 
 /// `google.rpc.ErrorInfo` (google/rpc/error_details.proto).
 #[derive(Clone, PartialEq, Message)]
