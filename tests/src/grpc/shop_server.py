@@ -70,11 +70,10 @@ def watch(request, context):
 
 def gather(requests, context):
     finished = counted(context)
-    try:
-        orders = list(requests)
-    except grpc.RpcError:
-        return Receipt()
-    finished.set()
+    orders = list(requests)
+    # Of a call that was cancelled the requests end as if that were all.
+    if context.is_active():
+        finished.set()
     return Receipt(total_count=sum(item.count for order in orders for item in order.items))
 
 
@@ -82,7 +81,8 @@ def chat(requests, context):
     finished = counted(context)
     for order in requests:
         yield place(order, context)
-    finished.set()
+    if context.is_active():
+        finished.set()
 
 
 def fail(request, context):
