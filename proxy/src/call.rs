@@ -92,8 +92,17 @@ impl Body {
         Body::Stream(Box::pin(source))
     }
 
-    /// Takes all of it, without its trailers; `None`: it is longer than `limit` bytes.
+    /// Takes all of it, without its trailers; `None`: it is longer than `limit` bytes. What is taken is no longer there.
     pub async fn collect(&mut self, limit: usize) -> Result<Option<Bytes>, Error> {
+        self.collect_held(limit, |_| Ok(())).await
+    }
+
+    /// The same; `holds` is told how many bytes are here, and may refuse more.
+    pub async fn collect_held(
+        &mut self,
+        limit: usize,
+        mut holds: impl FnMut(usize) -> Result<(), Error>,
+    ) -> Result<Option<Bytes>, Error> {
         let source = match self {
             Body::Whole(bytes) => return Ok(Some(std::mem::take(bytes)).filter(|bytes| bytes.len() <= limit)),
             Body::Stream(source) => source,
@@ -104,6 +113,7 @@ impl Body {
                 if all.len() + data.len() > limit {
                     return Ok(None);
                 }
+                holds(all.len() + data.len())?;
                 all.extend_from_slice(&data);
             }
         }

@@ -73,6 +73,11 @@ impl Frames {
         }
     }
 
+    /// Bytes that wait for their message to be whole.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether nothing of a message is left.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()

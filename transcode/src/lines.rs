@@ -34,6 +34,16 @@ impl Lines {
         self.ended = true;
     }
 
+    /// Bytes that wait for their line to be whole.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The next line that is here whole, without its end, and its number.
     ///
     /// # Errors

@@ -171,9 +171,6 @@ fn numbers_with_a_point() {
     same(r#"{"double": 1.7976931348623157e308}"#);
     refused(r#"{"double": 1e400}"#, "double");
     refused(r#"{"float": 1e39}"#, "float: float value out of range");
-    // A deviation: to `prost` it equals the default. Where presence is kept it stays.
-    check(r#"{"double": -0.0}"#, "{}");
-    same(r#"{"value": -0.0}"#);
 }
 
 #[test]
@@ -253,6 +250,18 @@ fn wrappers_are_what_they_wrap() {
     );
     check(r#"{"int64Value": 7, "bytesValue": "_w"}"#, r#"{"int64Value": "7", "bytesValue": "/w=="}"#);
     refused(r#"{"stringValue": 1}"#, "stringValue");
+}
+
+/// What the format would refuse or do otherwise (docs/decisions/0016-transcoding.md): a test, so that it is noticed when it changes.
+#[test]
+fn known_deviations() {
+    check(r#"{"int32": 1, "int32": 2}"#, r#"{"int32": 2}"#);
+    check(r#"{"int32": "+7", "int64": "+7"}"#, r#"{"int32": 7, "int64": "7"}"#);
+    check(r#"{"double": "inf", "float": "nan"}"#, r#"{"double": "Infinity", "float": "NaN"}"#);
+    check(r#"{"int64": 9223372036854775808.0}"#, r#"{"int64": "9223372036854775807"}"#);
+    check(r#"{"uint64": 18446744073709551616.0}"#, r#"{"uint64": "18446744073709551615"}"#);
+    check(r#"{"double": -0.0}"#, "{}");
+    same(r#"{"value": -0.0}"#);
 }
 
 #[test]

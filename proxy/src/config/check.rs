@@ -56,9 +56,12 @@ impl Rules<'_> {
                 Some(app) if app.protocol != AppProtocol::H2c => self.wrong(
                     "descriptors",
                     format!(
-                        "descriptors are for an app that speaks gRPC, given as h2c://HOST:PORT, and this one is {app}"
+                        "descriptors are for an app that speaks gRPC, given as h2c://HOST:PORT or h2c+unix:/PATH, and this one is {app}"
                     ),
                 ),
+                Some(_) if config.app_jsonrpc.is_some() => {
+                    self.wrong("descriptors", "`descriptors` and `app_jsonrpc` exclude each other: an app takes its procedures in one form");
+                }
                 Some(_) => {}
             }
         }

@@ -193,6 +193,10 @@ fn contradictions() {
         "[listen]\noutbound = \"unix:/a\"\n[[outbound]]\nlisten = \"unix:/a\"\nservice = \"b\"\n",
         "6:1: the door to `b` listens on unix:/a, where `listen.outbound` listens already",
     );
+    check("descriptors = \"x.pb\"\n", "4:1: descriptors are given for an app, but no `app` is given");
+    check(&format!("{app}descriptors = \"reflection\"\n"), "5:1: descriptors are for an app that speaks gRPC");
+    let both = "app = \"h2c://127.0.0.1:1\"\napp_jsonrpc = \"/rpc\"\ndescriptors = \"x.pb\"\n";
+    check(both, "6:1: `descriptors` and `app_jsonrpc` exclude each other");
     check("[timeouts]\nresponse = \"500ms\"\n", "`timeouts.response` would always pass before `timeouts.connect`");
     check("[etcd]\ncert = \"c\"\n", "needs its `etcd.key`");
     check("[etcd]\ncert = \"c\"\nkey = \"k\"\n", "5:1: TLS to etcd needs `etcd.ca`");
@@ -226,6 +230,8 @@ fn what_may_be_said_together() {
         "[listen]\noutbound = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ninbound = \"0.0.0.0:0\"\n",
         "[listen]\noutbound = \"127.0.0.2:4191\"\n",
         "[timeouts]\nresponse = \"0s\"\n",
+        "app = \"h2c://[::1]:80\"\ndescriptors = \"reflection\"\n",
+        "app = \"h2c+unix:/run/app.sock\"\ndescriptors = \"x.pb\"\n",
         "app = \"http://[::1]:80\"\nlisten.advertise = \"10.0.0.1:4143\"\n",
     ] {
         file(&format!("{BASE}{fine}")).expect(fine);
@@ -389,9 +395,10 @@ fn the_example_shows_every_key_and_each_explained() {
         keys.extend(list.keys.iter().map(|key| format!("{}.{}", list.name, key.path)));
     }
     assert_eq!(found, keys);
-    // What is commented out is well-formed too: all that can be wrong is that the lists are for another registry.
-    let wrong = file(&text).map(|loaded| loaded.config).expect_err("both registries");
-    assert!(wrong.len() == 1 && wrong[0].contains("[[endpoint]] is for"), "{wrong:#?}");
+    // What is commented out is well-formed too: all that can be wrong is that the lists are for another registry, and the descriptors for another app.
+    let wrong = file(&text).map(|loaded| loaded.config).expect_err("both registries, both kinds of app");
+    assert!(wrong.len() == 2 && wrong[0].contains("descriptors are for"), "{wrong:#?}");
+    assert!(wrong[1].contains("[[endpoint]] is for"), "{wrong:#?}");
 }
 
 #[test]

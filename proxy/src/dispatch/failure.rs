@@ -135,6 +135,7 @@ const REMOTE_CODES: &[(u16, ErrorCode)] = &[
     (9, ErrorCode::BadArguments),
     (10, ErrorCode::UnknownMethod),
     (11, ErrorCode::ArgumentsTooLarge),
+    (12, ErrorCode::RemoteOverloaded),
 ];
 
 fn remote_code(number: u16) -> Option<ErrorCode> {

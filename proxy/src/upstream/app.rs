@@ -17,7 +17,7 @@ use crate::upstream::app_pool::AppPool;
 use crate::upstream::http2::Http2Pool;
 use crate::upstream::limits::HeaderLimits;
 use crate::upstream::target::Target;
-use crate::upstream::transcode::{self, Schemas};
+use crate::upstream::transcode::{Schemas, Transcoder};
 use crate::upstream::{http, jsonrpc, tcp, thrift};
 
 /// What carries calls to the app.
@@ -29,8 +29,8 @@ pub struct App {
     limits: HeaderLimits,
     /// Where it takes JSON-RPC.
     jsonrpc: Option<Bytes>,
-    /// Its methods, where JSON calls of them are taken.
-    schemas: Option<Arc<Schemas>>,
+    /// Where JSON calls of its methods are taken.
+    transcoder: Option<Transcoder>,
 }
 
 /// What a call is to an app.
@@ -66,7 +66,8 @@ impl App {
         let limits = HeaderLimits::of(&config.limits);
         let sockets = Rc::new(AppPool::new(target, config, share, scratch, waiting, metrics));
         let jsonrpc = config.app_jsonrpc.as_ref().map(|path| Bytes::copy_from_slice(path.0.as_bytes()));
-        App { protocol, jsonrpc, http2: Http2Pool::new(Rc::clone(&sockets), config), sockets, limits, schemas }
+        let transcoder = schemas.map(Transcoder::new);
+        App { protocol, jsonrpc, http2: Http2Pool::new(Rc::clone(&sockets), config), sockets, limits, transcoder }
     }
 
     /// Looks after idle connections, for ever.
@@ -114,9 +115,9 @@ impl App {
             AppProtocol::Tcp => tcp::connect(&self.sockets, body).await,
             AppProtocol::Http => http::call(&self.sockets, self.limits, head, body).await,
             // On the heap: a call over HTTP/1.1 carries no room for these.
-            AppProtocol::H2c => match &self.schemas {
-                Some(schemas) if !head.headers.get(b"content-type").is_some_and(fields::is_any_grpc) => {
-                    Box::pin(transcode::call(schemas, &self.http2, head, body)).await
+            AppProtocol::H2c => match &self.transcoder {
+                Some(transcoder) if !head.headers.get(b"content-type").is_some_and(fields::is_any_grpc) => {
+                    Box::pin(transcoder.call(&self.http2, head, body)).await
                 }
                 _ => Box::pin(self.http2.call(head, body)).await,
             },
@@ -126,6 +127,6 @@ impl App {
 
     /// It takes JSON for gRPC: then what is not gRPC becomes so.
     pub fn transcodes(&self) -> bool {
-        self.schemas.is_some()
+        self.transcoder.is_some()
     }
 }

@@ -102,20 +102,7 @@ fn status_of(code: i32) -> u16 {
 /// The method that a path names: one segment, of which octets may be written by their number (RFC 3986, 2.1).
 fn method(path: &[u8]) -> Option<String> {
     let path = path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'?').next()?;
-    let mut name = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let [first, others @ ..] = rest {
-        rest = others;
-        match (first, others) {
-            (b'%', [high, low, others @ ..]) => {
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                name.push(digit(*high)? << 4 | digit(*low)?);
-                rest = others;
-            }
-            (b'%', _) => return None,
-            (byte, _) => name.push(*byte),
-        }
-    }
+    let name = transcode::percent_decode(path, |_| false)?;
     String::from_utf8(name).ok()
 }
 

@@ -12,6 +12,7 @@ use transcode::status::Status;
 use transcode::{Route, Schema};
 use wire::Headers;
 
+use super::held::Held;
 use super::requests::Broken;
 use super::{bad_answer, plain, status_of};
 use crate::call::{BodyStream, Part};
@@ -25,14 +26,21 @@ pub(super) struct Answers {
     /// `None`: it has ended, or is not read any further.
     source: Option<Pin<Box<dyn BodyStream>>>,
     frames: Frames,
+    held: Held,
     broken: Broken,
     /// What is behind the last line.
     last: Option<Headers>,
 }
 
 impl Answers {
-    pub(super) fn new(schema: Arc<Schema>, route: Route, source: Pin<Box<dyn BodyStream>>, broken: Broken) -> Answers {
-        Answers { schema, route, source: Some(source), frames: Frames::new(MESSAGE_BYTES), broken, last: None }
+    pub(super) fn new(
+        schema: Arc<Schema>,
+        route: Route,
+        source: Pin<Box<dyn BodyStream>>,
+        held: Held,
+        broken: Broken,
+    ) -> Answers {
+        Answers { schema, route, source: Some(source), frames: Frames::new(MESSAGE_BYTES), held, broken, last: None }
     }
 
     /// The line that tells of an error of ours.
@@ -66,7 +74,11 @@ impl BodyStream for Answers {
                     Ok(json) => break line(json),
                     Err(why) => break this.fail(bad_answer(why)),
                 },
-                Ok(None) => {}
+                Ok(None) => {
+                    if let Err(error) = this.held.resize(this.frames.len()) {
+                        break this.fail(error);
+                    }
+                }
                 Err(why) => break this.fail(bad_answer(why)),
             }
             match ready!(source.as_mut().poll_part(cx)) {

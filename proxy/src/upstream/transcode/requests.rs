@@ -10,6 +10,7 @@ use transcode::limits::REQUEST_JSON_BYTES;
 use transcode::lines::Lines;
 use transcode::{Route, frame};
 
+use super::held::Held;
 use super::{refused, too_large};
 use crate::call::{Body, BodyStream, Part};
 use crate::error::{Error, ErrorCode};
@@ -30,13 +31,14 @@ pub(super) struct Requests {
     route: Route,
     source: Pin<Box<dyn BodyStream>>,
     lines: Lines,
+    held: Held,
     has_ended: bool,
     broken: Broken,
 }
 
 impl Requests {
     /// All of the messages of `body`: at once where all of it is here, so that the app sees nothing of what is wrong somewhere.
-    pub(super) fn all(route: Route, body: Body, broken: &Broken) -> Result<Body, Error> {
+    pub(super) fn all(route: Route, body: Body, held: Held, broken: &Broken) -> Result<Body, Error> {
         let mut lines = Lines::new(REQUEST_JSON_BYTES);
         match body {
             Body::Whole(text) => {
@@ -49,7 +51,7 @@ impl Requests {
                 Ok(Body::Whole(messages.into()))
             }
             Body::Stream(source) => {
-                Ok(Body::stream(Requests { route, source, lines, has_ended: false, broken: broken.clone() }))
+                Ok(Body::stream(Requests { route, source, lines, held, has_ended: false, broken: broken.clone() }))
             }
         }
     }
@@ -68,7 +70,8 @@ impl BodyStream for Requests {
     fn poll_part(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
         let this = &mut *self;
         loop {
-            match next(&this.route, &mut this.lines) {
+            let message = next(&this.route, &mut this.lines);
+            match message.and_then(|message| this.held.resize(this.lines.len()).map(|()| message)) {
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(Part::Data(message)))),
                 Ok(None) if this.has_ended => return Poll::Ready(None),
                 Ok(None) => {}
