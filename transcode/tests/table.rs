@@ -169,6 +169,8 @@ fn numbers_with_a_point() {
         }
     }
     same(r#"{"double": 1.7976931348623157e308}"#);
+    // To the last bit.
+    same(r#"{"double": 1.0018799411606e53}"#);
     refused(r#"{"double": 1e400}"#, "double");
     refused(r#"{"float": 1e39}"#, "float: float value out of range");
 }
@@ -452,6 +454,24 @@ fn descriptors_that_are_of_no_use_are_refused_with_a_reason() {
         "table.proto imports google/api/annotations.proto, which is not there: protoc --include_imports",
     );
     refused(&descriptors("google/api/annotations.proto", &["--include_imports"]), "they define no service");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    /// What the fuzz targets do, over values of every shape in every field: cheap enough for each run.
+    #[test]
+    fn whatever_is_sent_is_refused_or_means_one_message(
+        field in "message|colour|byName|byNumber|bySwitch|numbers|data|int32|uint64|float|double|any|timestamp|duration|struct|value|mask|[a-z]{1,12}",
+        value in r#"null|true|-?[0-9]{1,20}(\.[0-9]{1,3})?(e[0-9]{1,2})?|"[ -!#-\[\]-~]{0,12}"|\[(null|1|"a"|\{\})?\]|\{"(name|1|true|@type)": ?("a"|1|\{\})\}"#,
+        target in "/(v1/rows|any|table.Table)(/[ -~]{0,12}){0,2}(:paint)?(\\?[a-z.]{1,9}=[ -~]{0,8})?",
+    ) {
+        let body = format!("{{\"{field}\": {value}}}");
+        fuzzing::json(body.as_bytes());
+        for verb in ["GET", "PUT", "POST"] {
+            fuzzing::paths(format!("/v1/{{text=**}}\n{verb}\n{target}\n{body}").as_bytes());
+        }
+    }
 }
 
 #[test]

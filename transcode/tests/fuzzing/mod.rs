@@ -1,5 +1,7 @@
 //! What the fuzz targets do (fuzz/fuzz_targets/transcode_*.rs). The seeds replay it as an ordinary test.
 
+#![allow(dead_code, reason = "each binary uses its own part")]
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
