@@ -25,8 +25,8 @@ pub struct Record {
     outcome: Option<Outcome>,
     status: u16,
     grpc: GrpcEnd,
-    /// The path of a procedure: it is counted by its method.
-    procedure: Option<Bytes>,
+    /// The path of a procedure: it is counted by its method. Boxed, as most calls are none, and records are moved.
+    procedure: Option<Box<Bytes>>,
     forgotten: bool,
     attempts: u32,
     endpoint: Option<Arc<EndpointState>>,
@@ -93,7 +93,7 @@ impl Record {
     /// The same for a request that came from `peer`.
     pub fn describe_head(&mut self, head: &RequestHead, grpc: bool, peer: Option<&str>) {
         if grpc || head.kind == Kind::Rpc {
-            self.procedure = Some(head.path.clone());
+            self.procedure = Some(Box::new(head.path.clone()));
         }
         if Access::enabled() {
             self.shown = Some(Box::new(Shown {

@@ -6,7 +6,7 @@
 //! | `/echo?delay_ms=N` | answers `x-id` (or the body) after a random delay of up to N ms: answers come back shuffled |
 //! | `/headers` | answers what arrived, as JSON |
 //! | `/upload` | takes any body, answers its SHA-256 and length |
-//! | `/download?bytes=N&seed=S` | gives N bytes of [`pattern`] |
+//! | `/download?bytes=N&seed=S` | gives N bytes of [`Pattern`] |
 //! | `/duplex` | gives back each piece of the body as it comes |
 //! | `/drip?pieces=N&gap_ms=M` | N pieces, M ms apart |
 //! | `/slow?ms=N` | answers after N ms |
@@ -17,6 +17,7 @@
 //! | `/jsonrpc` | takes JSON-RPC: `add` gives the sum of its parameters, `fail` an error, and there is no other method |
 //! | `/big-head?bytes=N` | a response with one header of N bytes |
 
+use crate::pattern::{Pattern, hex};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -42,8 +43,6 @@ use tokio::sync::oneshot;
 
 /// How many paths an app remembers.
 pub const KEPT_PATHS: usize = 64;
-/// The piece in which bodies are generated.
-const PIECE: usize = 64 * 1024;
 
 /// A running app; it stops, with all its connections, when dropped.
 #[derive(Debug)]
@@ -475,54 +474,4 @@ impl Query {
     fn number(&self, key: &str, otherwise: u64) -> u64 {
         self.0.get(key).and_then(|value| value.parse().ok()).unwrap_or(otherwise)
     }
-}
-
-/// Bytes that anybody can make again from the seed and that no compression or mix-up survives.
-#[derive(Debug)]
-pub struct Pattern {
-    block: Vec<u8>,
-    left: u64,
-    number: u64,
-}
-
-impl Pattern {
-    #[must_use]
-    pub fn new(seed: u64, bytes: u64) -> Pattern {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut block = vec![0; PIECE];
-        random.fill(&mut block);
-        Pattern { block, left: bytes, number: 0 }
-    }
-}
-
-impl Iterator for Pattern {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        if self.left == 0 {
-            return None;
-        }
-        // Each piece differs in its first bytes, so that a lost, doubled or swapped one shows.
-        self.block[..8].copy_from_slice(&self.number.to_le_bytes());
-        self.number += 1;
-        let take = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
-        self.left -= take as u64;
-        Some(Bytes::copy_from_slice(&self.block[..take]))
-    }
-}
-
-/// The SHA-256 of a whole pattern, in hex.
-#[must_use]
-pub fn pattern_digest(seed: u64, bytes: u64) -> String {
-    let mut digest = Sha256::new();
-    for piece in Pattern::new(seed, bytes) {
-        digest.update(&piece);
-    }
-    hex(&digest.finalize())
-}
-
-/// Lower-case hex.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -16,6 +16,7 @@ pub mod load;
 pub mod mesh;
 pub mod metrics;
 pub mod outside;
+pub mod pattern;
 pub mod peer;
 pub mod ports;
 pub mod process;

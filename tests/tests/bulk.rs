@@ -1,6 +1,6 @@
 //! Large bodies: whole, at once, and never in memory.
 
-use pillion_tests::app::{Pattern, hex, pattern_digest};
+use pillion_tests::pattern::{Pattern, hex, pattern_digest};
 use pillion_tests::ports::heavy;
 use pillion_tests::prelude::*;
 use sha2::{Digest, Sha256};

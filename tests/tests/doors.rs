@@ -1,7 +1,7 @@
 //! One list of behaviours over every door for HTTP: whichever way a call comes in, in whichever HTTP, and whatever the app
 //! listens on and speaks, the exchange, the errors, the deadline, the cancellation and the drain are the same.
 
-use pillion_tests::app::pattern_digest;
+use pillion_tests::pattern::pattern_digest;
 use pillion_tests::ports::heavy;
 use pillion_tests::prelude::*;
 use pillion_tests::process::{Process, curl, run};

@@ -35,7 +35,7 @@ fn tls_is_spoken_for_those_who_speak_none() {
         assert_eq!(get(caller.outbound(), HOST, "/who").text(), "outside", "{keys}");
         assert_eq!(through(&caller, &["http://api.example.com/who"]).success(), "outside", "{keys}");
         let sent = vec![b'x'; 3 << 20];
-        let digest = pillion_tests::app::hex(&<sha2::Sha256 as sha2::Digest>::digest(&sent));
+        let digest = pillion_tests::pattern::hex(&<sha2::Sha256 as sha2::Digest>::digest(&sent));
         let uploaded = post(caller.outbound(), HOST, "/upload", sent).text();
         assert_eq!(uploaded, format!("{digest} {}", 3 << 20), "{keys}");
         let large = get(caller.outbound(), HOST, "/download?bytes=3000000");

@@ -1,6 +1,6 @@
 //! The harness holds what it promises: its apps, its clients and its etcd, without a sidecar in between.
 
-use pillion_tests::app::pattern_digest;
+use pillion_tests::pattern::pattern_digest;
 use pillion_tests::prelude::*;
 use pillion_tests::rawapp::RawApp;
 use std::collections::HashMap;

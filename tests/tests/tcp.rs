@@ -1,8 +1,8 @@
 //! Raw TCP: a connection to a local port is a connection to the service's app, whatever the two say to each other.
 
-use pillion_tests::app::{Pattern, hex, pattern_digest};
 use pillion_tests::databases::{Postgres, Redis};
 use pillion_tests::mesh::{Doorway, connect};
+use pillion_tests::pattern::{Pattern, hex, pattern_digest};
 use pillion_tests::ports::heavy;
 use pillion_tests::prelude::*;
 use pillion_tests::rawapp::RawApp;
@@ -306,6 +306,35 @@ fn redis_and_its_benchmark_notice_nothing() {
     assert_eq!(incremented, 20_000);
 }
 
+/// Copies 256 MiB into a table through `door`, and looks at `server` itself whether all of it is there.
+fn copy_into(door: SocketAddr, server: SocketAddr) {
+    const ROWS: u32 = 256 * 1024;
+    let created = Postgres::psql(door, &["-c", "create unlogged table rows (number int, text text)"]);
+    assert!(created.status.success(), "{created:?}");
+    let mut child = Postgres::client("psql", door)
+        .args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-c", "\\copy rows from pstdin"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut sent = Sha256::new();
+    let mut input = std::io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
+    for number in 0..ROWS {
+        let text = format!("{:08x}", number.wrapping_mul(2_654_435_761)).repeat(127) + "\n";
+        sent.update(&text);
+        write!(input, "{number}\t{text}").unwrap();
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    let mut child = Postgres::client("psql", server)
+        .args(["--no-psqlrc", "-c", "\\copy (select text from rows order by number) to pstdout"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let arrived = digest(child.stdout.as_mut().unwrap());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(arrived, (1017 * u64::from(ROWS), hex(&sent.finalize())));
+}
+
 #[test]
 fn postgres_its_benchmark_and_a_gibibyte_of_copy_notice_nothing() {
     let _turn = heavy();
@@ -330,6 +359,7 @@ fn postgres_its_benchmark_and_a_gibibyte_of_copy_notice_nothing() {
     let through = copied(door);
     assert_eq!(through.0, 1 << 30);
     assert_eq!(through, copied(postgres.address()));
+    copy_into(door, postgres.address());
 
     for arguments in [&["-i", "-s", "1", "-q"][..], &["-c", "8", "-j", "2", "-t", "250", "-n"]] {
         let output = Postgres::client("pgbench", door).args(arguments).output().unwrap();

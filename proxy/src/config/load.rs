@@ -107,6 +107,8 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Problems> {
         problems.extend(contradictions.collect::<Vec<_>>());
     }
     if problems.is_empty() {
+        // From here on they are looked up; until here their places were those of the file.
+        config.egress.sort_by(|a, b| a.host.cmp(&b.host));
         Ok(Loaded { config, file: inputs.file, warnings, origins })
     } else {
         problems.sort();

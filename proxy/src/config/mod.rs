@@ -75,7 +75,7 @@ pub struct Config {
     pub etcd: Etcd,
     /// `[[outbound]]`: local ports bound to one service each.
     pub outbound: Vec<Door>,
-    /// `[[egress]]`: hosts outside that the own app may call through this sidecar.
+    /// `[[egress]]`: hosts outside that the own app may call through this sidecar, in the order of their names.
     pub egress: Vec<Egress>,
     /// `[[endpoint]]`: the table of a `static` registry.
     pub endpoint: Vec<StaticEndpoint>,

@@ -179,6 +179,15 @@ fn contradictions() {
     check("[listen]\noutbound = \"0.0.0.0:4140\"\n", "5:1: `listen.outbound` on 0.0.0.0:4140 could be reached");
     check("[listen]\nadmin = \"10.0.0.7:4191\"\n", "listen.allow_remote = true");
     check("[[outbound]]\nlisten = \"0.0.0.0:9001\"\nservice = \"a\"\n", "4:1: the door to `a` on 0.0.0.0:9001");
+    for (keys, message) in [
+        ("host = \"10.0.0.1\"", "4:1: `10.0.0.1` is no name of a host outside"),
+        ("host = \"localhost\"", "4:1: `localhost` is no name of a host outside"),
+        ("host = \"a.example\"\n[[egress]]\nhost = \"A.example\"", "6:1: `a.example` is listed already"),
+        ("host = \"a.example\"\nca = \"/ca.pem\"\ntls = false", "4:1: `ca` is for hosts that TLS is spoken with"),
+        ("port = 443", "4:1: this entry of [[egress]] lacks `host`"),
+    ] {
+        check(&format!("[[egress]]\n{keys}\n"), message);
+    }
     for place in ["http://127.0.0.1:4140", "http://localhost:4191", "h2c://127.0.0.1:4143"] {
         check(&format!("app = \"{place}\"\n"), &format!("4:1: {place} is this sidecar itself"));
     }
@@ -318,6 +327,15 @@ fn app_addresses() {
 
 /// A path that no socket can have.
 const LONG: &str = "unix:/0123456789012345678901234567890123456789/0123456789012345678901234567890123456789/012345678901234567890123456789";
+
+#[test]
+fn hosts_outside_stand_in_the_order_of_their_names_each_with_its_defaults() {
+    let entries = "[[egress]]\nhost = \"b.example\"\ntls = false\n[[egress]]\nhost = \"A.example\"\nport = 8443\n";
+    let egress = file(&format!("{BASE}{entries}")).expect("right").config.egress;
+    let seen: Vec<_> = egress.iter().map(|entry| (entry.host.as_str(), entry.tls, entry.authority())).collect();
+    let (a, b) = (("a.example", true, "a.example:8443".to_owned()), ("b.example", false, "b.example".to_owned()));
+    assert_eq!(seen, [a, b]);
+}
 
 #[test]
 fn doors_are_addresses_or_sockets() {

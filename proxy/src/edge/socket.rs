@@ -90,11 +90,11 @@ impl Socket {
         arrived: impl FnMut(),
         read: impl FnOnce(&[u8], usize) -> T,
     ) -> Poll<Result<Arrived<T>, ReadError>> {
-        let mut read = Some(read);
-        self.poll_beginning(cx, arrived, |scan, bytes| {
-            let Some(found) = scan.find(bytes, max)? else { return Ok(None) };
-            Ok(read.take().map(|read| (found.range.end, read(&bytes[found.range], found.fields))))
-        })
+        let find = |scan: &mut HeadScan, bytes: &[u8]| {
+            let found = scan.find(bytes, max)?;
+            Ok(found.map(|found| (found.range.end, (found.range.start, found.fields))))
+        };
+        self.poll_beginning(cx, arrived, find, |bytes, (start, fields)| read(&bytes[start..], fields))
     }
 
     /// Waits for the first bytes of the next message, where these say how it goes on. `arrived` is called when bytes have come.
@@ -103,24 +103,28 @@ impl Socket {
         cx: &mut Context<'_>,
         arrived: impl FnMut(),
     ) -> Poll<Result<Arrived<[u8; N]>, ReadError>> {
-        self.poll_beginning(cx, arrived, |_, bytes| Ok(bytes.first_chunk().map(|prefix| (N, *prefix))))
+        let find = |_: &mut HeadScan, bytes: &[u8]| Ok(bytes.first_chunk().map(|prefix| (N, *prefix)));
+        self.poll_beginning(cx, arrived, find, |_, prefix| prefix)
     }
 
-    /// Reads on until `find` finds the beginning of a message, and says how long that is and what to make of it.
+    /// Reads on until `find` finds the beginning of a message, and says how long that is; `read` makes something of it. (Two steps: what is
+    /// read is large, and the less it is moved the better.)
     #[inline]
-    fn poll_beginning<T>(
+    fn poll_beginning<F, T>(
         &self,
         cx: &mut Context<'_>,
         mut arrived: impl FnMut(),
-        mut find: impl FnMut(&mut HeadScan, &[u8]) -> Result<Option<(usize, T)>, Refusal>,
+        mut find: impl FnMut(&mut HeadScan, &[u8]) -> Result<Option<(usize, F)>, Refusal>,
+        read: impl FnOnce(&[u8], F) -> T,
     ) -> Poll<Result<Arrived<T>, ReadError>> {
         let mut input = self.input.borrow_mut();
         let input = &mut *input;
         loop {
             if !input.buffer.is_empty() {
                 if let Some((end, found)) = find(&mut input.scan, &input.buffer)? {
+                    let result = read(&input.buffer[..end], found);
                     input.buffer.advance(end);
-                    return Poll::Ready(Ok(Arrived::Head(found)));
+                    return Poll::Ready(Ok(Arrived::Head(result)));
                 }
                 input.buffer.reserve(PIECE_BYTES);
                 match ready!(self.poll_fill(cx, &mut input.buffer))? {
@@ -138,8 +142,9 @@ impl Socket {
             let bytes = &scratch[..count];
             match find(&mut input.scan, bytes)? {
                 Some((end, found)) => {
+                    let result = read(&bytes[..end], found);
                     input.buffer.extend_from_slice(&bytes[end..]);
-                    return Poll::Ready(Ok(Arrived::Head(found)));
+                    return Poll::Ready(Ok(Arrived::Head(result)));
                 }
                 None => input.buffer.extend_from_slice(bytes),
             }
@@ -321,6 +326,7 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn poll_read(&self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(into);
         ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut buffer))?;

@@ -242,7 +242,7 @@ fn addressed<'a>(line: &Line<'a>, said: &Said<'a>, egress: &[Egress]) -> Result<
 
 /// The declared host outside that is named, if it is one and no service is named by its own field.
 fn outside(line: &Line<'_>, said: &Said<'_>, name: &str, egress: &[Egress]) -> Result<Option<usize>, Error> {
-    let found = egress.iter().position(|egress| egress.host == name);
+    let found = egress.binary_search_by(|egress| egress.host.as_str().cmp(name)).ok();
     let Some(index) = found.filter(|_| said.service.is_none()) else { return Ok(None) };
     let port = egress[index].port;
     if line.is_connect && line.port != Some(port) {

@@ -99,9 +99,11 @@ impl App {
 
     /// Calls the app. `head` is what it is to see.
     pub async fn call(&self, head: RequestHead, body: Body) -> Result<Reply, Error> {
-        match (&self.jsonrpc, head.kind) {
-            (Some(path), Kind::Rpc) => Box::pin(self.procedure(path, head, body)).await,
-            _ => self.carry(head, body).await,
+        match (self.protocol, &self.jsonrpc) {
+            (AppProtocol::Http, None) => http::call(&self.sockets, self.limits, head, body).await,
+            // On the heap, these: the call above carries no room for them.
+            (_, Some(path)) if head.kind == Kind::Rpc => Box::pin(self.procedure(path, head, body)).await,
+            _ => Box::pin(self.carry(head, body)).await,
         }
     }
 
@@ -114,14 +116,13 @@ impl App {
         match self.protocol {
             AppProtocol::Tcp => tcp::connect(&self.sockets, body).await,
             AppProtocol::Http => http::call(&self.sockets, self.limits, head, body).await,
-            // On the heap: a call over HTTP/1.1 carries no room for these.
             AppProtocol::H2c => match &self.transcoder {
                 Some(transcoder) if !head.headers.get(b"content-type").is_some_and(fields::is_any_grpc) => {
                     Box::pin(transcoder.call(&self.http2, head, body)).await
                 }
-                _ => Box::pin(self.http2.call(head, body)).await,
+                _ => self.http2.call(head, body).await,
             },
-            AppProtocol::Thrift => Box::pin(thrift::call(&self.sockets, &head, body)).await,
+            AppProtocol::Thrift => thrift::call(&self.sockets, &head, body).await,
         }
     }
 
