@@ -41,7 +41,8 @@ pub struct Http2Pool {
     limits: HeaderLimits,
     /// Body bytes that one connection may hold.
     memory: usize,
-    connect_timeout: Duration,
+    /// How long a connection may take to begin, and the setting that says so.
+    patience: (&'static str, Duration),
     idle_timeout: Duration,
     connections: RefCell<Vec<Rc<Connection>>>,
     /// One connects at a time: the others may find room on what comes of it, or share its failure.
@@ -63,11 +64,12 @@ struct Connection {
 impl Http2Pool {
     /// Without connections yet; `sockets` makes them.
     pub fn new(sockets: Rc<AppPool>, config: &Config) -> Rc<Http2Pool> {
+        let patience = sockets.target().patience(&config.timeouts);
         Rc::new(Http2Pool {
             sockets,
             limits: HeaderLimits::of(&config.limits),
             memory: config.limits.channel_memory,
-            connect_timeout: config.timeouts.app_connect,
+            patience,
             idle_timeout: config.timeouts.app_idle,
             connections: RefCell::default(),
             connecting: Semaphore::new(1),
@@ -201,7 +203,7 @@ impl Http2Pool {
                 None => Ok(()),
             }
         };
-        let begun = tokio::time::timeout(self.connect_timeout, async {
+        let begun = tokio::time::timeout(self.patience.1, async {
             tokio::select! {
                 biased;
                 answered = answered => answered,
@@ -277,7 +279,8 @@ impl Http2Pool {
     fn not_begun(&self, error: &h2::Error) -> Error {
         let detail = match error.reason() {
             Some(Reason::SETTINGS_TIMEOUT) => {
-                format!("{}: no HTTP/2 within {:?} (timeouts.app_connect)", self.sockets.target(), self.connect_timeout)
+                let (setting, limit) = self.patience;
+                format!("{}: no HTTP/2 within {limit:?} ({setting})", self.sockets.target())
             }
             _ => format!("{}: it accepts and does not speak HTTP/2: {error}", self.sockets.target()),
         };
