@@ -30,6 +30,7 @@ use crate::ingress::thrift::ThriftDoor;
 use crate::metrics::{Direction, Metrics};
 use crate::tls::Tls;
 use crate::upstream::app::App;
+use crate::upstream::app_pool::AppPool;
 use crate::upstream::channel::Shared;
 use crate::upstream::connect::Connector;
 use crate::upstream::pool::Pool;
@@ -276,7 +277,8 @@ impl Worker {
         let app = config.app.clone();
         let app = app.map(|app| {
             let protocol = app.protocol;
-            App::new(Target::App(app), protocol, &config, scratch, shared.waiting(), Arc::clone(&metrics), schemas)
+            let sockets = AppPool::new(Target::App(app), &config, scratch, shared.waiting(), Arc::clone(&metrics));
+            App::own(sockets, protocol, &config, schemas)
         });
         let peer = Rc::new(PeerDoor {
             tls,

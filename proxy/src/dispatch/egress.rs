@@ -20,7 +20,9 @@ use crate::error::{Error, ErrorCode, Executed, Origin};
 use crate::metrics::{CallMetrics, Direction, Metrics};
 use crate::record::Record;
 use crate::upstream::app::App;
+use crate::upstream::app_pool::AppPool;
 use crate::upstream::target::{EgressTarget, Target};
+use crate::upstream::tcp;
 
 /// One worker's ways to the declared hosts, in the order of the configuration.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ struct Host {
     /// Requests.
     http: App,
     /// What callers speak themselves, after CONNECT.
-    tunnel: App,
+    tunnel: AppPool,
     calls: CallMetrics,
 }
 
@@ -46,14 +48,13 @@ impl Egress {
         metrics: &Arc<Metrics>,
     ) -> Egress {
         let host = |(entry, tls): (&config::Egress, &Option<Arc<ClientConfig>>)| {
-            let app = |protocol, tls| {
-                let target = Target::Egress(EgressTarget::new(entry, tls));
-                App::new(target, protocol, config, scratch.clone(), Rc::default(), Arc::clone(metrics), None)
-            };
+            let target = |tls| Target::Egress(EgressTarget::new(entry, tls));
+            let pool = |target| AppPool::new(target, config, scratch.clone(), Rc::default(), Arc::clone(metrics));
+            let protocol = if entry.http2 { AppProtocol::H2c } else { AppProtocol::Http };
             Host {
                 authority: entry.authority(),
-                http: app(if entry.http2 { AppProtocol::H2c } else { AppProtocol::Http }, tls.clone()),
-                tunnel: app(AppProtocol::Tcp, None),
+                http: App::outside(pool(target(tls.clone())), protocol, config),
+                tunnel: pool(target(None)),
                 calls: metrics.calls(Direction::Outbound, &entry.host, ""),
             }
         };
@@ -62,10 +63,7 @@ impl Egress {
 
     /// Looks after idle connections, for ever.
     pub fn sweep(&self) {
-        for Host { http, tunnel, .. } in &self.0 {
-            http.sweep();
-            tunnel.sweep();
-        }
+        self.0.iter().for_each(|host| host.http.sweep());
     }
 }
 
@@ -79,12 +77,14 @@ impl Dispatcher {
         let is_tunnel = call.head.kind == Kind::Tcp;
         let (uploaded, limit) = self.response_limit(call, record);
         let body = std::mem::replace(&mut call.body, Body::EMPTY);
-        let app = if is_tunnel { tunnel } else { http };
+        let body = watched(body, uploaded, record);
+        let head = std::mem::take(&mut call.head);
         let deadline = call.deadline;
+        let exchange = async { if is_tunnel { tcp::connect(tunnel, body).await } else { http.call(head, body).await } };
         record.sent_out();
         let answer = tokio::select! {
             biased;
-            answer = app.call(std::mem::take(&mut call.head), watched(body, uploaded, record)) => answer,
+            answer = exchange => answer,
             () = limit => Err(self.too_late(deadline, record)),
         };
         let mut reply = answer.map_err(|error| outside(&error).at(Some(authority.clone()), 1, 0))?;

@@ -1,4 +1,4 @@
-//! A connection with something on this machine: TCP, or a Unix domain socket.
+//! A connection at an edge: with something on this machine over TCP or a Unix domain socket, or with a declared host outside over TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,6 +1,5 @@
 //! The own app, as one worker calls it: in whatever it speaks.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,13 +9,11 @@ use wire::{Kind, RequestHead};
 
 use crate::call::{Body, Reply};
 use crate::config::{AppProtocol, Config};
-use crate::edge::{Scratch, fields};
+use crate::edge::fields;
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
-use crate::metrics::Metrics;
 use crate::upstream::app_pool::AppPool;
 use crate::upstream::http2::Http2Pool;
 use crate::upstream::limits::HeaderLimits;
-use crate::upstream::target::Target;
 use crate::upstream::transcode::{Schemas, Transcoder};
 use crate::upstream::{http, jsonrpc, tcp, thrift};
 
@@ -52,22 +49,17 @@ impl Form {
 }
 
 impl App {
-    /// Not connected yet. This worker counts in `waiting` the requests that wait for a connection.
-    pub fn new(
-        target: Target,
-        protocol: AppProtocol,
-        config: &Config,
-        scratch: Scratch,
-        waiting: Rc<Cell<usize>>,
-        metrics: Arc<Metrics>,
-        schemas: Option<Arc<Schemas>>,
-    ) -> App {
-        let share = config.limits.app_connections.div_ceil(config.workers);
-        let limits = HeaderLimits::of(&config.limits);
-        let sockets = Rc::new(AppPool::new(target, config, share, scratch, waiting, metrics));
+    /// The own app, not connected yet: in what it speaks, and with what it takes besides.
+    pub fn own(sockets: AppPool, protocol: AppProtocol, config: &Config, schemas: Option<Arc<Schemas>>) -> App {
         let jsonrpc = config.app_jsonrpc.as_ref().map(|path| Bytes::copy_from_slice(path.0.as_bytes()));
-        let transcoder = schemas.map(Transcoder::new);
-        App { protocol, jsonrpc, http2: Http2Pool::new(Rc::clone(&sockets), config), sockets, limits, transcoder }
+        App { jsonrpc, transcoder: schemas.map(Transcoder::new), ..App::outside(sockets, protocol, config) }
+    }
+
+    /// A host outside, of which nothing is known but what it speaks.
+    pub fn outside(sockets: AppPool, protocol: AppProtocol, config: &Config) -> App {
+        let (sockets, limits) = (Rc::new(sockets), HeaderLimits::of(&config.limits));
+        let http2 = Http2Pool::new(Rc::clone(&sockets), config);
+        App { protocol, sockets, http2, limits, jsonrpc: None, transcoder: None }
     }
 
     /// Looks after idle connections, for ever.

@@ -148,16 +148,16 @@ impl Tolerance {
 }
 
 impl AppPool {
-    /// An empty pool; `share` of `config.limits.app_connections` belongs to this worker, which counts in `waiting` the
+    /// An empty pool, with this worker's share of `config.limits.app_connections`. The worker counts in `waiting` the
     /// requests that wait for one.
     pub fn new(
         target: Target,
         config: &Config,
-        share: usize,
         scratch: Scratch,
         waiting: Rc<Cell<usize>>,
         metrics: Arc<Metrics>,
     ) -> AppPool {
+        let share = config.limits.app_connections.div_ceil(config.workers);
         AppPool {
             patience: target.patience(&config.timeouts),
             target,
