@@ -7,8 +7,8 @@ use pillion_tests::served::Served;
 use pillion_tests::thrift::{Message, NOTHING, PROTOCOLS, ask, assert_closed, bank, scenario};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use thrift::{FRAME_BYTES, MessageType, Protocol};
 
 /// How long what happens at once may take on a busy machine.
@@ -148,37 +148,52 @@ fn a_caller_that_takes_no_answers_is_not_read_on() {
     }
 }
 
+/// Clients of Thrift's close a connection and never one side of it. Whether by an end or by a reset, however much is under way: what was
+/// asked ends, and what nobody waits for runs.
 #[test]
-fn a_caller_that_has_asked_all_is_answered_and_one_that_is_gone_is_given_up() {
-    let (told, heard) = mpsc::channel();
+fn a_caller_that_is_gone_is_given_up_and_its_oneway_calls_are_not() {
+    const NOTES: usize = 20;
+    let (hanging, noted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (running, notes) = (Arc::clone(&hanging), Arc::clone(&noted));
     let app = app(move |call, stream| {
-        if call.head.name == "hang" {
-            told.send("called").unwrap();
-            // Until the sidecar closes.
-            let _ = stream.read(&mut [0]);
-            told.send("closed").unwrap();
+        if call.head.message_type == MessageType::Oneway {
+            notes.fetch_add(1, Ordering::SeqCst);
             return None;
         }
-        Some(call.answer(&call.fields))
+        running.fetch_add(1, Ordering::SeqCst);
+        // Until the sidecar closes.
+        let _ = stream.read(&mut [0]);
+        running.fetch_sub(1, Ordering::SeqCst);
+        None
     });
     let pair = open(&[app.address()], "");
-    let mut stream = pair.connect();
-    let calls = [1, 2, 3].map(|number| Message::call(Protocol::Compact, "mirror", number, b"asked"));
-    for call in &calls {
-        call.write(&mut stream).unwrap();
+    let until_are = |what: &str, count: &AtomicUsize, wanted: usize| {
+        until(what, PATIENCE, || match count.load(Ordering::SeqCst) {
+            now if now == wanted => Ok(()),
+            now => Err((now, wanted)),
+        });
+    };
+    // The latter are as many as may run at once: those that follow are not read before.
+    for calls in [3, 128] {
+        for is_reset in [false, true] {
+            let mut stream = pair.connect();
+            let call = Message::call(Protocol::Binary, "hang", 1, NOTHING);
+            stream.write_all(&call.frame().repeat(calls)).unwrap();
+            until_are("all run", &hanging, calls);
+            if !is_reset {
+                noted.store(0, Ordering::SeqCst);
+                let note = Message::call(Protocol::Compact, "note", 2, b"\0").of_type(MessageType::Oneway);
+                stream.write_all(&note.frame().repeat(NOTES)).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+            } else {
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                drop(stream);
+            }
+            until_are("none runs", &hanging, 0);
+            until_are("what nobody waits for has run", &noted, NOTES);
+        }
     }
-    stream.shutdown(Shutdown::Write).unwrap();
-    for call in &calls {
-        assert_eq!(Message::read(&mut stream).unwrap(), Some(call.answer(b"asked")));
-    }
-    assert_eq!(Message::read(&mut stream).unwrap(), None);
-    let mut gone = pair.connect();
-    Message::call(Protocol::Binary, "hang", 1, NOTHING).write(&mut gone).unwrap();
-    assert_eq!(heard.recv_timeout(PATIENCE), Ok("called"));
-    socket2::SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(gone);
-    assert_eq!(heard.recv_timeout(PATIENCE), Ok("closed"));
-    wait_counted(&pair, "cancelled", 1.0);
+    wait_counted(&pair, "cancelled", 2.0 * (3.0 + 128.0));
 }
 
 #[test]

@@ -125,43 +125,50 @@ impl ThriftDoor {
             _ = &mut answering => return,
             read = self.read(caller, door, pending) => read,
         };
-        let error = match read {
-            Ok(()) => None,
-            // It is gone.
-            Err(Unread::Broken(_)) => return,
-            Err(Unread::Cut(error)) => Some(error),
-            Err(Unread::Refused(refusal)) => Some(asked::bad(refusal.to_string())),
+        let (error, is_gone) = match read {
+            // It is gone, and with it what it waits for.
+            Ok(()) | Err(Unread::Broken(_)) => return,
+            Err(Unread::Cut(error)) => (error, true),
+            Err(Unread::Refused(refusal)) => (asked::bad(refusal.to_string()), false),
         };
-        if let Some(error) = error {
-            self.failed(&error, &mut Record::new(Direction::Outbound, &self.unrouted));
-            tracing::info!(service = %door.service, %error, "a caller's connection is closed: it sends no framed Thrift");
-        }
-        // It has asked all, and still hears what comes of that.
-        if answering.await {
+        self.failed(&error, &mut Record::new(Direction::Outbound, &self.unrouted));
+        tracing::info!(service = %door.service, %error, "a caller's connection is closed: it sends no framed Thrift");
+        // Who is there still hears what comes of what it asked before.
+        if !is_gone && answering.await {
             caller.socket.linger().await;
         }
     }
 
-    /// Takes messages in, and makes a call of each at once. `Ok`: the caller sends no more.
+    /// Takes messages in, and makes a call of each at once. `Ok`: the caller has closed.
     async fn read(
         self: &Rc<Self>,
         Caller { socket, watched, .. }: &Caller,
         door: &Door,
         pending: mpsc::Sender<Pending>,
     ) -> Result<(), Unread> {
-        // While there is no room for its answer, no message is read, and the caller has to wait.
-        while let Ok(room) = pending.reserve().await {
+        loop {
+            // While there is no room for its answer, no message is read, and the caller has to wait.
+            let room = tokio::select! {
+                biased;
+                room = pending.reserve() => room.ok(),
+                // It waits no more. Of what it has sent before, which is all here, a call ends as soon as it has begun; one that nobody
+                // waits for runs.
+                () = poll_fn(|cx| socket.poll_hangup(cx)) => None,
+            };
             let Some(message) = receive(socket, Side::Caller, || watched.bytes_arrived()).await? else {
                 return Ok(());
             };
             let arriving = watched.busy();
-            room.send(self.begin(message, door, watched.busy()));
+            let begun = self.begin(message, door, watched.busy());
+            match room {
+                Some(room) => room.send(begun),
+                None => drop(begun),
+            }
             poll_fn(|cx| socket.poll_message_over(cx)).await;
             // What is left of it nobody wants: its call has failed.
             while poll_fn(|cx| socket.poll_piece(cx)).await?.is_some() {}
             drop(arriving);
         }
-        Ok(())
     }
 
     /// Begins the call that a message is.
