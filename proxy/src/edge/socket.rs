@@ -237,13 +237,15 @@ impl Socket {
 
     /// Resolves when the other side has closed, or its connection broke. What it sends ahead is kept, within bounds.
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Until then, whoever reads the body learns it.
+        ready!(self.poll_message_over(cx));
+        self.poll_hangup_before_body(cx)
+    }
+
+    /// The same, as long as nobody reads a body that has been begun.
+    pub fn poll_hangup_before_body(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut input = self.input.borrow_mut();
         let input = &mut *input;
-        if !input.body.is_ended() && !input.abandoned {
-            // Whoever reads the body learns it.
-            input.waits_for_end = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
         let mut scratch = self.scratch.bytes();
         while input.buffer.len() < AHEAD_BYTES {
             match ready!(self.poll_read(cx, &mut scratch)) {

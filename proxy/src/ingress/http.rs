@@ -20,7 +20,7 @@ use crate::dispatch;
 use crate::edge::http2::Opening;
 use crate::edge::{self, Arrived, ReadError, Scratch, Sending, Side, Socket, Stream};
 use crate::error::{Error, ErrorCode, Phase};
-use crate::ingress::asked::Asked;
+use crate::ingress::asked::{Asked, Tunnel};
 use crate::ingress::caller::Caller;
 use crate::ingress::date::Date;
 use crate::ingress::http2::Http2Door;
@@ -208,11 +208,15 @@ impl HttpDoor {
             Err(error) => return Some(Err(error)),
         };
         let own = asked.own;
+        let is_upgrade = asked.tunnel == Some(Tunnel::Upgrade);
         let mut call = asked.into_call(body, socket.body_announced(), record);
         let mut answer = pin!(self.own.carry(own, &mut call, record));
         poll_fn(|cx| {
+            // What an upgraded connection carries is read from the answer on, and until that this is a request like any other. A caller of
+            // CONNECT may have said all when its connection to the app begins.
+            let hangup = if is_upgrade { socket.poll_hangup_before_body(cx) } else { socket.poll_hangup(cx) };
             // First: a body that the caller broke off looks like the peer's failure otherwise.
-            if socket.poll_hangup(cx).is_ready() {
+            if hangup.is_ready() {
                 return Poll::Ready(None);
             }
             answer.as_mut().poll(cx).map(Some)
