@@ -183,7 +183,7 @@ impl PeerDoor {
     }
 
     async fn answer(&self, incoming: Incoming, caller: &Caller) {
-        let Incoming { head, body, end, recv, send } = incoming;
+        let Incoming { head, body, end, recv, mut send } = incoming;
         let Some(app) = &self.app else { return send.nack(nack(NackReason::NoSuchService)) };
         if head.service != caller.own_service.as_bytes() {
             return send.nack(nack(NackReason::NoSuchService));
@@ -219,12 +219,15 @@ impl PeerDoor {
         };
         match result {
             Ok(reply) => {
-                let transfer = deliver(reply, send, grpc, &mut record);
-                tokio::select! {
+                let transfer = deliver(reply, &mut send, grpc, &mut record);
+                let told = tokio::select! {
                     biased;
-                    () = transfer => {}
-                    // The half is dropped before its end, which cancels the stream.
-                    () = passed(deadline) => record.failed(&late(), Outcome::Deadline),
+                    told = transfer => told.err(),
+                    () = passed(deadline) => Some((late(), Outcome::Deadline)),
+                };
+                if let Some((error, outcome)) = told {
+                    record.failed(&error, outcome);
+                    refuse(send, &error);
                 }
             }
             Err(error) => {
@@ -273,8 +276,9 @@ fn for_app(mut head: wire::RequestHead, caller: &Caller, deadline: Option<Instan
     head
 }
 
-/// Sends the app's answer back.
-async fn deliver(reply: Reply, mut send: SendHalf, grpc: bool, record: &mut Record) {
+/// Sends the app's answer back. An error is for the peer's sidecar to be told; where the stream has ended meanwhile there is none, and the
+/// record stays "cancelled".
+async fn deliver(reply: Reply, send: &mut SendHalf, grpc: bool, record: &mut Record) -> Result<(), (Error, Outcome)> {
     record.answered(reply.head.status);
     if grpc {
         // Here where nothing else follows ("Trailers-Only"), else in the trailers.
@@ -285,33 +289,32 @@ async fn deliver(reply: Reply, mut send: SendHalf, grpc: bool, record: &mut Reco
             let length = bytes.len();
             let (inline, behind) =
                 if length <= INLINE_BODY_BYTES { (bytes, Bytes::new()) } else { (Bytes::new(), bytes) };
-            match send.respond(&reply.head, inline, behind.is_empty()) {
-                Ok(()) => {}
-                Err(error) => return not_answered(send, error, record),
+            if let Err(error) = send.respond(&reply.head, inline, behind.is_empty()) {
+                return not_answered(error);
             }
             if behind.is_empty() || send.send(behind, true).await.is_ok() {
                 record.received(length);
                 record.complete();
             }
+            Ok(())
         }
         Body::Stream(mut source) => {
-            match send.respond(&reply.head, Bytes::new(), false) {
-                Ok(()) => {}
-                Err(error) => return not_answered(send, error, record),
+            if let Err(error) = send.respond(&reply.head, Bytes::new(), false) {
+                return not_answered(error);
             }
             loop {
                 // While the app says nothing, the caller may leave.
                 let part = tokio::select! {
                     biased;
                     part = next_part(&mut source) => part,
-                    _ = send.ended() => return,
+                    _ = send.ended() => return Ok(()),
                 };
                 let result = match part {
                     None => {
                         if send.send(Bytes::new(), true).await.is_ok() {
                             record.complete();
                         }
-                        return;
+                        return Ok(());
                     }
                     Some(Ok(Part::Data(data))) => {
                         record.received(data.len());
@@ -324,15 +327,15 @@ async fn deliver(reply: Reply, mut send: SendHalf, grpc: bool, record: &mut Reco
                         if send.trailers(&trailers).is_ok() {
                             record.complete();
                         }
-                        return;
+                        return Ok(());
                     }
                     Some(Err(error)) => {
-                        record.failed(&error, dispatch::outcome_of(&error));
-                        return refuse(send, &error);
+                        let outcome = dispatch::outcome_of(&error);
+                        return Err((error, outcome));
                     }
                 };
                 if result.is_err() {
-                    return;
+                    return Ok(());
                 }
             }
         }
@@ -340,19 +343,18 @@ async fn deliver(reply: Reply, mut send: SendHalf, grpc: bool, record: &mut Reco
 }
 
 /// The answer's head could not be sent.
-fn not_answered(send: SendHalf, error: wire::SendError, record: &mut Record) {
-    // Otherwise the stream ended meanwhile: the record stays "cancelled".
-    if error == wire::SendError::HeadTooLarge {
-        let error = Error::new(
-            ErrorCode::AppHeaderTooLarge,
-            Origin::App,
-            Phase::Wait,
-            Executed::Yes,
-            "the answer's head exceeds what the caller's sidecar accepts (its limits.header_bytes)",
-        );
-        record.failed(&error, Outcome::Local);
-        refuse(send, &error);
+fn not_answered(error: wire::SendError) -> Result<(), (Error, Outcome)> {
+    if error != wire::SendError::HeadTooLarge {
+        return Ok(());
     }
+    let error = Error::new(
+        ErrorCode::AppHeaderTooLarge,
+        Origin::App,
+        Phase::Wait,
+        Executed::Yes,
+        "the answer's head exceeds what the caller's sidecar accepts (its limits.header_bytes)",
+    );
+    Err((error, Outcome::Local))
 }
 
 /// Tells the peer's sidecar of a failure here.
