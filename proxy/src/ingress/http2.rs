@@ -33,6 +33,7 @@ use crate::ingress::date::Date;
 use crate::ingress::kept::Kept;
 use crate::ingress::own::OwnAnswers;
 use crate::ingress::patience::Busy;
+use crate::ingress::tunnel;
 use crate::metrics::{CallMetrics, Direction, Metrics};
 use crate::record::{Counted, Record};
 
@@ -188,6 +189,9 @@ impl Http2Door {
             if form.grpc && sending.stream().send_trailers(grpc::trailers(&error)).is_ok() {
                 self.metrics.generated_error(error.code().as_str()).inc();
             } else {
+                if form.tunnel.is_some() && !tunnel::is_callers(&error) {
+                    tunnel::tell(&error, &self.metrics);
+                }
                 sending.stream().send_reset(Reason::INTERNAL_ERROR);
             }
         }

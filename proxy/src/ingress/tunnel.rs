@@ -17,8 +17,7 @@ pub async fn carry(socket: &Socket, head: Vec<u8>, body: Body, record: &mut Reco
     let mut sending = Sending::raw(head, body, Passing(record));
     match poll_fn(|cx| sending.poll(socket, cx)).await {
         Ok(()) => {}
-        // What the end of the caller's own bytes did to the call.
-        Err(Unsent::Source(error)) if error.code() == ErrorCode::RequestAborted => return Err(None),
+        Err(Unsent::Source(error)) if is_callers(&error) => return Err(None),
         Err(Unsent::Source(error)) => return Err(Some(error)),
         Err(Unsent::Socket(_) | Unsent::Body(_)) => return Err(None),
     }
@@ -26,15 +25,25 @@ pub async fn carry(socket: &Socket, head: Vec<u8>, body: Body, record: &mut Reco
     if tunnel::end(socket).await { Ok(()) } else { Err(None) }
 }
 
+/// Whether it is what the end of the caller's own bytes did to the call.
+pub fn is_callers(error: &Error) -> bool {
+    error.code() == ErrorCode::RequestAborted
+}
+
 /// Writes down how it went. What did not end in order is reset: bytes have no other words for it, so the log has them.
 pub fn ended(carried: Result<(), Broken>, socket: &Socket, record: &mut Record, metrics: &Metrics) {
     let Err(broken) = carried else { return record.complete() };
     if let Some(error) = broken {
-        metrics.generated_error(error.code().as_str()).inc();
         record.failed(&error, dispatch::outcome_of(&error));
-        tracing::info!(%error, "a caller's connection was reset");
+        tell(&error, metrics);
     }
     socket.reset();
+}
+
+/// Says, where people look, why a caller sees a reset.
+pub fn tell(error: &Error, metrics: &Metrics) {
+    metrics.generated_error(error.code().as_str()).inc();
+    tracing::info!(%error, "a caller's connection was reset");
 }
 
 /// Counts what the service says.
