@@ -10,6 +10,7 @@ pub mod databases;
 pub mod etcd;
 pub mod frames;
 pub mod grpc;
+pub mod held;
 pub mod http;
 pub mod identity;
 pub mod load;

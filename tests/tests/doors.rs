@@ -1,5 +1,6 @@
 //! One list of behaviours over every door for HTTP: whichever way a call comes in, in whichever HTTP, and whatever the app
-//! listens on and speaks, the exchange, the errors, the deadline, the cancellation and the drain are the same.
+//! listens on and speaks, the exchange, the errors, the deadline, the cancellation and the drain are the same. What doors of all protocols
+//! have in common, every_door.rs holds them to.
 
 use pillion_tests::pattern::pattern_digest;
 use pillion_tests::ports::heavy;

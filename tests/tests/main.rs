@@ -10,6 +10,7 @@ mod clients;
 mod config;
 mod doors;
 mod egress;
+mod every_door;
 mod faults;
 mod first_call;
 mod grpc;
