@@ -199,7 +199,11 @@ fn daprs_interface_is_there_and_its_health_is_no_call() {
     let mesh = Mesh::on_files();
     let (caller, _payments) = mesh.pair();
     let counted = || caller.metric("pillion_calls_total", &[("direction", "outbound")]);
-    let before = counted();
+    // The first call's answer is here before it is counted.
+    let before = until("the first call is counted", PATIENCE, || match counted() {
+        0.0 => Err("none is"),
+        count => Ok(count),
+    });
     for path in ["/v1.0/healthz", "/v1.0/healthz/outbound"] {
         assert_eq!(call(caller.outbound(), &to_itself("GET", path)).status(), 204);
     }
