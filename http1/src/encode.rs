@@ -10,8 +10,7 @@ pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) -> Result<(
     if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Refusal::Syntax("the method"));
     }
-    // Visible characters, and what is not ASCII as it came; a space or a line's end would end it.
-    if target.is_empty() || !target.iter().all(|byte| matches!(byte, b'!'..=b'~' | 0x80..) && *byte != b'#') {
+    if !is_target(target) {
         return Err(Refusal::Syntax("the target"));
     }
     for part in [method, b" ", target, b" HTTP/1.1\r\n"] {
@@ -168,8 +167,16 @@ const TOKEN: [bool; 256] = {
     table
 };
 
+/// Whether the bytes may stand where a target does: visible characters, and what is not ASCII as it came; a space or a line's end would
+/// end it, and a fragment is the client's own.
+#[must_use]
+pub fn is_target(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| matches!(byte, b'!'..=b'~' | 0x80..) && *byte != b'#')
+}
+
 /// Whether the bytes may stand in a field's value or a reason: no control characters, so no end of the line either.
-fn is_text(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn is_text(bytes: &[u8]) -> bool {
     // No early end: this way it is done for many bytes at once.
     bytes.iter().fold(true, |text, byte| text & (*byte >= b' ' || *byte == b'\t') & (*byte != 0x7f))
 }

@@ -71,6 +71,21 @@ impl Pieces {
             .filter(|slice| !slice.is_empty())
     }
 
+    /// Where small things go: behind all that is here.
+    pub fn frames_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.frames
+    }
+
+    /// Body bytes, behind all that is here.
+    pub fn push(&mut self, part: Bytes) {
+        if part.len() < COPY_BELOW_BYTES {
+            self.frames.extend_from_slice(&part);
+        } else {
+            self.body_bytes += part.len();
+            self.bodies.push((self.frames.len(), part));
+        }
+    }
+
     /// Forgets all of it, and keeps the memory of what is not a body.
     pub fn clear(&mut self) {
         self.frames.clear();
@@ -85,16 +100,11 @@ impl sealed::Transmit for Pieces {
     }
 
     fn frames(&mut self) -> &mut Vec<u8> {
-        &mut self.frames
+        self.frames_mut()
     }
 
     fn body(&mut self, part: Bytes) {
-        if part.len() < COPY_BELOW_BYTES {
-            self.frames.extend_from_slice(&part);
-        } else {
-            self.body_bytes += part.len();
-            self.bodies.push((self.frames.len(), part));
-        }
+        self.push(part);
     }
 }
 

@@ -1,0 +1,743 @@
+//! Frames by hand against one end, and two ends against each other.
+
+use super::*;
+use crate::frame::{FrameHead, HEAD_BYTES, flag, put, setting};
+use crate::limits::{UNREAD_BYTES, WINDOW_BYTES};
+use crate::{Config, PREFACE};
+use proptest::prelude::*;
+use wire::{Header, Pieces};
+
+const WINDOW: u32 = 100_000;
+
+fn config(side: Side) -> Config {
+    Config {
+        side,
+        stream_window: WINDOW,
+        connection_window: 400_000,
+        frame_bytes: 20_000,
+        list_bytes: 8_000,
+        streams: 4,
+    }
+}
+
+/// A frame as bytes.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, kind, flags, stream, payload);
+    out
+}
+
+fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
+    let payload: Vec<u8> =
+        settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+    frame(kind::SETTINGS, 0, 0, &payload)
+}
+
+/// Fields as literals that no table learns.
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[text.len() as u8][..], text.as_bytes()].concat();
+    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+}
+
+const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+const POST: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+
+fn request(stream: u32, end: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(kind::HEADERS, flag::END_HEADERS | end, stream, &block(fields))
+}
+
+fn window_update(stream: u32, more: u32) -> Vec<u8> {
+    frame(kind::WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+}
+
+/// All that a connection has to say now, frame by frame.
+fn said(connection: &mut Connection) -> Vec<(FrameHead, Vec<u8>)> {
+    let mut pieces = Pieces::default();
+    while connection.poll_transmit(&mut pieces, usize::MAX) {}
+    let bytes: Vec<u8> = pieces.slices().collect::<Vec<_>>().concat();
+    let mut rest = bytes.strip_prefix(PREFACE).unwrap_or(&bytes);
+    let mut frames = Vec::new();
+    while let Some(head) = FrameHead::parse(rest) {
+        frames.push((head, rest[HEAD_BYTES..HEAD_BYTES + head.length].to_vec()));
+        rest = &rest[HEAD_BYTES + head.length..];
+    }
+    frames
+}
+
+fn events(connection: &mut Connection) -> Vec<Event> {
+    std::iter::from_fn(|| connection.poll_event()).collect()
+}
+
+/// A server whose caller has greeted it.
+fn server() -> Connection {
+    let mut server = Connection::new(config(Side::Server));
+    server.handle_slice(&[&PREFACE[..], &settings(&[])].concat());
+    said(&mut server);
+    server
+}
+
+/// A client whose server has greeted it, with these settings.
+fn client(theirs: &[(u16, u32)]) -> Connection {
+    let mut client = Connection::new(config(Side::Client));
+    client.handle_slice(&settings(theirs));
+    said(&mut client);
+    client
+}
+
+const A_GET: super::Request<'static> =
+    super::Request { method: b"GET", scheme: b"http", authority: b"a", path: b"/", protocol: None };
+
+fn no_fields() -> impl Iterator<Item = Header<'static>> {
+    std::iter::empty()
+}
+
+/// What comes of frames that are against the rules.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Goes(&'static str),
+    Stream(u32, Reason),
+    Connection(Reason),
+}
+
+fn outcome(connection: &mut Connection) -> Outcome {
+    let frames = said(connection);
+    if let Some(Closed::Violation(reason, _)) = connection.closed() {
+        let (head, payload) = frames.last().expect("a word about it");
+        assert_eq!((head.kind, &payload[4..8]), (kind::GOAWAY, &reason.0.to_be_bytes()[..]));
+        return Outcome::Connection(reason);
+    }
+    match frames.iter().find(|(head, _)| head.kind == kind::RST_STREAM) {
+        Some((head, payload)) => {
+            Outcome::Stream(head.stream, Reason(u32::from_be_bytes(payload[..].try_into().expect("a code"))))
+        }
+        None => Outcome::Goes(""),
+    }
+}
+
+#[test]
+fn a_server_holds_its_caller_to_the_rules() {
+    let stream = |reason| Outcome::Stream(1, reason);
+    let get = || request(1, flag::END_STREAM, &GET);
+    let post = || request(1, 0, &POST);
+    let data = |flags, bytes: &[u8]| frame(kind::DATA, flags, 1, bytes);
+    let with_length = |end| request(1, end, &[&POST[..], &[("content-length", "3")]].concat());
+    let goes = || Outcome::Goes("");
+    for (what, frames, want) in [
+        ("a request", get(), goes()),
+        ("a body", [post(), data(0, b"abc"), data(flag::END_STREAM, b"")].concat(), goes()),
+        ("padding", [post(), data(flag::PADDED | flag::END_STREAM, b"\x02ab\0\0")].concat(), goes()),
+        ("trailers", [post(), request(1, flag::END_STREAM, &[("x-a", "1")])].concat(), goes()),
+        ("an unknown frame", [frame(0x77, 0xff, 3, b"what"), get()].concat(), goes()),
+        ("an unknown setting", settings(&[(0x99, 7)]), goes()),
+        ("priority", [frame(kind::PRIORITY, 0, 3, &[0; 5]), get()].concat(), goes()),
+        ("a ping's answer", frame(kind::PING, flag::ACK, 0, &[0; 8]), goes()),
+        ("a window for a stream that is over", [get(), window_update(1, 5)].concat(), goes()),
+        ("as long as announced", [with_length(0), data(flag::END_STREAM, b"abc")].concat(), goes()),
+        // Malformed messages are errors of their streams (8.1.1).
+        (
+            "an upper-case name",
+            request(1, flag::END_STREAM, &[&GET[..], &[("X-A", "1")]].concat()),
+            stream(Reason::PROTOCOL_ERROR),
+        ),
+        ("no path", request(1, flag::END_STREAM, &GET[..2]), stream(Reason::PROTOCOL_ERROR)),
+        (
+            "shorter than announced",
+            [with_length(0), data(flag::END_STREAM, b"ab")].concat(),
+            stream(Reason::PROTOCOL_ERROR),
+        ),
+        ("nothing of what is announced", with_length(flag::END_STREAM), stream(Reason::PROTOCOL_ERROR)),
+        ("longer than announced", [with_length(0), data(0, b"abcd")].concat(), stream(Reason::PROTOCOL_ERROR)),
+        (
+            "trailers before the announced end",
+            [with_length(0), request(1, flag::END_STREAM, &[("x-a", "1")])].concat(),
+            stream(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "trailers that are not the end",
+            [post(), request(1, 0, &[("x-a", "1")])].concat(),
+            stream(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "pseudo trailers",
+            [post(), request(1, flag::END_STREAM, &[(":path", "/")])].concat(),
+            stream(Reason::PROTOCOL_ERROR),
+        ),
+        ("a window of nothing", [post(), window_update(1, 0)].concat(), stream(Reason::PROTOCOL_ERROR)),
+        ("a window too large", [post(), window_update(1, WINDOW_BYTES)].concat(), stream(Reason::FLOW_CONTROL_ERROR)),
+        ("a body behind its end", [get(), data(0, b"abc")].concat(), stream(Reason::STREAM_CLOSED)),
+        (
+            "fields behind the end",
+            [get(), request(1, flag::END_STREAM, &[("x-a", "1")])].concat(),
+            stream(Reason::STREAM_CLOSED),
+        ),
+        // The rest ends the connection.
+        ("a body without a head", data(0, b"abc"), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        (
+            "a reset before anything",
+            frame(kind::RST_STREAM, 0, 1, &[0; 4]),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        ("a window before anything", window_update(1, 5), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("a server's stream", request(2, flag::END_STREAM, &GET), Outcome::Connection(Reason::STREAM_CLOSED)),
+        (
+            "a stream going back",
+            [request(5, flag::END_STREAM, &GET), request(3, flag::END_STREAM, &GET)].concat(),
+            Outcome::Connection(Reason::STREAM_CLOSED),
+        ),
+        ("data on no stream", frame(kind::DATA, 0, 0, b"abc"), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("fields on no stream", request(0, 0, &GET), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("settings on a stream", frame(kind::SETTINGS, 0, 1, &[]), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("settings by halves", frame(kind::SETTINGS, 0, 0, &[0; 5]), Outcome::Connection(Reason::FRAME_SIZE_ERROR)),
+        (
+            "an answer to settings that says more",
+            frame(kind::SETTINGS, flag::ACK, 0, &[0; 6]),
+            Outcome::Connection(Reason::FRAME_SIZE_ERROR),
+        ),
+        (
+            "a first window too large",
+            settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 31)]),
+            Outcome::Connection(Reason::FLOW_CONTROL_ERROR),
+        ),
+        (
+            "frames too short",
+            settings(&[(setting::MAX_FRAME_SIZE, 16_383)]),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "frames too long",
+            settings(&[(setting::MAX_FRAME_SIZE, 1 << 24)]),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        ("half a push", settings(&[(setting::ENABLE_PUSH, 2)]), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("a ping on a stream", frame(kind::PING, 0, 1, &[0; 8]), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("a short ping", frame(kind::PING, 0, 0, &[0; 7]), Outcome::Connection(Reason::FRAME_SIZE_ERROR)),
+        (
+            "a short reset",
+            [post(), frame(kind::RST_STREAM, 0, 1, &[0; 3])].concat(),
+            Outcome::Connection(Reason::FRAME_SIZE_ERROR),
+        ),
+        ("a short window", window_update(0, 5)[..12].to_vec(), Outcome::Goes("it is not whole")),
+        ("a window of nothing over all", window_update(0, 0), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        (
+            "a window too large over all",
+            window_update(0, WINDOW_BYTES),
+            Outcome::Connection(Reason::FLOW_CONTROL_ERROR),
+        ),
+        (
+            "a push by a caller",
+            frame(kind::PUSH_PROMISE, flag::END_HEADERS, 1, &[0; 4]),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        ("going away on a stream", frame(kind::GOAWAY, 0, 1, &[0; 8]), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("going away shortly", frame(kind::GOAWAY, 0, 0, &[0; 7]), Outcome::Connection(Reason::FRAME_SIZE_ERROR)),
+        (
+            "more padding than frame",
+            [post(), data(flag::PADDED, b"\x05ab\0\0")].concat(),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "padding without a length",
+            [post(), data(flag::PADDED, b"")].concat(),
+            Outcome::Connection(Reason::FRAME_SIZE_ERROR),
+        ),
+        ("priority of nothing", frame(kind::PRIORITY, 0, 0, &[0; 5]), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        ("a short priority", frame(kind::PRIORITY, 0, 1, &[0; 4]), Outcome::Connection(Reason::FRAME_SIZE_ERROR)),
+        (
+            "continuing nothing",
+            frame(kind::CONTINUATION, flag::END_HEADERS, 1, &[]),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "another frame within fields",
+            [frame(kind::HEADERS, 0, 1, &block(&GET)), frame(kind::PING, 0, 0, &[0; 8])].concat(),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "another's fields within fields",
+            [frame(kind::HEADERS, 0, 1, &block(&GET)), frame(kind::CONTINUATION, 0, 3, &[])].concat(),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "fields that refer to nothing",
+            frame(kind::HEADERS, flag::END_HEADERS, 1, &[0xff, 0x7f]),
+            Outcome::Connection(Reason::COMPRESSION_ERROR),
+        ),
+        ("a frame too long", frame(kind::DATA, 0, 1, &[0; 20_001]), Outcome::Connection(Reason::FRAME_SIZE_ERROR)),
+    ] {
+        let mut server = server();
+        server.handle_slice(&frames);
+        let outcome = outcome(&mut server);
+        match want {
+            Outcome::Goes(_) => assert!(matches!(outcome, Outcome::Goes(_)), "{what}: {outcome:?}"),
+            want => assert_eq!(outcome, want, "{what}"),
+        }
+        // However it comes, it is the same.
+        let mut by_bytes = self::server();
+        frames.iter().for_each(|byte| by_bytes.handle_slice(&[*byte]));
+        assert_eq!(by_bytes.closed(), server.closed(), "{what}, byte by byte");
+        assert_eq!(
+            format!("{:?}", events(&mut by_bytes)),
+            format!("{:?}", events(&mut server)),
+            "{what}, byte by byte"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_begin_as_http2_does_is_none() {
+    for (bytes, want) in [
+        (&b"GET / HTTP/1.1\r\n"[..], Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        (&PREFACE[..10], Outcome::Goes("so far")),
+        (&[&PREFACE[..], &frame(kind::PING, 0, 0, &[0; 8])].concat(), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        (
+            &[&PREFACE[..], &frame(kind::SETTINGS, flag::ACK, 0, &[])].concat(),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+    ] {
+        let mut server = Connection::new(config(Side::Server));
+        said(&mut server);
+        server.handle_slice(bytes);
+        match want {
+            Outcome::Goes(_) => assert_eq!((server.closed(), server.is_between_messages()), (None, false)),
+            want => assert_eq!(outcome(&mut server), want),
+        }
+    }
+}
+
+#[test]
+fn more_streams_than_may_be_are_refused_and_one_that_ends_makes_room() {
+    let mut server = server();
+    let refused = |server: &mut Connection, stream| {
+        server.handle_slice(&request(stream, flag::END_STREAM, &GET));
+        outcome(server) == Outcome::Stream(stream, Reason::REFUSED_STREAM)
+    };
+    for stream in [1, 3, 5, 7] {
+        assert!(!refused(&mut server, stream), "{stream}");
+    }
+    assert!(refused(&mut server, 9));
+    assert!(server.respond(3, 200, no_fields(), true));
+    assert!(!refused(&mut server, 11));
+    server.drain();
+    assert_eq!(said(&mut server).last().map(|(head, _)| head.kind), Some(kind::GOAWAY));
+    server.respond(5, 200, no_fields(), true);
+    said(&mut server);
+    assert!(refused(&mut server, 13), "it goes away");
+    assert_eq!(server.closed(), None);
+}
+
+#[test]
+fn an_upgraded_connection_begins_with_its_request() {
+    let mut server = Connection::new(config(Side::Server));
+    let mut fields = Headers::new();
+    GET.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
+    server.upgrade(fields);
+    server.handle_slice(PREFACE);
+    assert!(events(&mut server).is_empty());
+    server.handle_slice(&settings(&[]));
+    assert!(matches!(&events(&mut server)[..], [Event::Request { stream: 1, is_end: true, .. }]));
+    assert!(server.respond(1, 200, no_fields(), true));
+    server.handle_slice(&request(3, flag::END_STREAM, &GET));
+    assert!(matches!(&events(&mut server)[..], [Event::Request { stream: 3, .. }]));
+}
+
+#[test]
+fn windows_are_kept_both_ways() {
+    let mut server = server();
+    server.handle_slice(&request(1, 0, &POST));
+    // What is read is given again, and no more.
+    let piece = frame(kind::DATA, 0, 1, &[7; 10_000]);
+    for _ in 0..10 {
+        server.handle_slice(&piece);
+    }
+    assert_eq!(outcome(&mut server), Outcome::Goes(""));
+    server.release(1, 50_000);
+    let given: Vec<_> = said(&mut server).iter().map(|(head, more)| (head.stream, more.clone())).collect();
+    assert_eq!(given, [(1, 50_000_u32.to_be_bytes().to_vec())]);
+    (0..5).for_each(|_| server.handle_slice(&piece));
+    assert_eq!(outcome(&mut server), Outcome::Goes(""));
+    server.handle_slice(&frame(kind::DATA, 0, 1, &[7]));
+    assert_eq!(outcome(&mut server), Outcome::Stream(1, Reason::FLOW_CONTROL_ERROR));
+
+    // What the other side lets us send goes out, and what it does not waits.
+    let mut server = self::server();
+    server.handle_slice(&settings(&[(setting::INITIAL_WINDOW_SIZE, 10)]));
+    server.handle_slice(&[request(1, flag::END_STREAM, &GET), request(3, flag::END_STREAM, &GET)].concat());
+    said(&mut server);
+    let sent = |server: &mut Connection| {
+        let frames = said(server).into_iter().filter(|(head, _)| head.kind == kind::DATA);
+        frames.map(|(head, data)| (head.stream, data.len(), head.flags)).collect::<Vec<_>>()
+    };
+    for stream in [1, 3] {
+        assert!(server.respond(stream, 200, no_fields(), false));
+        assert!(server.send(stream, Bytes::from(vec![1; 25]), true));
+    }
+    assert_eq!(sent(&mut server), [(1, 10, 0), (3, 10, 0)]);
+    assert_eq!((server.queued(1), server.wants_transmit()), (Some(15), false));
+    server.handle_slice(&window_update(3, 100));
+    assert_eq!(sent(&mut server), [(3, 15, flag::END_STREAM)]);
+    assert_eq!(server.queued(3), None, "it is over");
+    server.handle_slice(&settings(&[(setting::INITIAL_WINDOW_SIZE, 5)]));
+    assert_eq!(sent(&mut server), []);
+    server.handle_slice(&settings(&[(setting::INITIAL_WINDOW_SIZE, 24)]));
+    assert_eq!(sent(&mut server), [(1, 14, 0)]);
+    server.waits_below(1, 1);
+    server.handle_slice(&window_update(1, 1));
+    assert_eq!(sent(&mut server), [(1, 1, flag::END_STREAM)]);
+    assert_eq!(server.live_streams(), 0);
+}
+
+#[test]
+fn the_connections_window_is_shared_in_turns() {
+    let mut server = server();
+    server.handle_slice(&settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 20)]));
+    for stream in [1, 3] {
+        server.handle_slice(&request(stream, flag::END_STREAM, &GET));
+        server.respond(stream, 200, no_fields(), false);
+        server.send(stream, Bytes::from(vec![1; 100_000]), true);
+    }
+    let sums = |server: &mut Connection| {
+        let frames = said(server);
+        [1, 3].map(|stream| {
+            let data = frames.iter().filter(|(head, _)| head.kind == kind::DATA && head.stream == stream);
+            data.map(|(head, _)| head.length).sum::<usize>()
+        })
+    };
+    let [one, other] = sums(&mut server);
+    assert_eq!(one + other, 65_535);
+    assert!(one.abs_diff(other) <= 2 * 16_384, "{one} and {other}");
+    server.handle_slice(&window_update(0, 40_000));
+    assert_eq!(sums(&mut server).iter().sum::<usize>(), 40_000);
+    server.handle_slice(&window_update(0, 1 << 20));
+    assert_eq!(sums(&mut server).iter().sum::<usize>(), 200_000 - 65_535 - 40_000);
+    assert_eq!(server.live_streams(), 0);
+}
+
+#[test]
+fn what_leads_to_nothing_may_come_some_times() {
+    let often = |frames: &[u8], count: usize| {
+        let mut server = server();
+        server.handle_slice(&request(1, 0, &POST));
+        for _ in 0..count {
+            server.handle_slice(frames);
+            said(&mut server);
+        }
+        server.closed()
+    };
+    let calm = |what| Some(Closed::Violation(Reason::ENHANCE_YOUR_CALM, what));
+    let nothing = "too many frames that lead to nothing";
+    for frames in [frame(kind::DATA, 0, 1, &[]), settings(&[]), frame(0x77, 0, 0, &[])] {
+        assert_eq!(often(&frames, 500), None);
+        assert_eq!(often(&frames, 2_000), calm(nothing));
+    }
+    assert_eq!(often(&frame(kind::DATA, 0, 1, &[]), 2_000), calm(nothing));
+    // Streams that we have to reset (made you reset, CVE-2025-8671).
+    let mut server = server();
+    let fill = (0..5_000_u32).map(|number| 2 * number + 1);
+    let ended = fill.into_iter().find(|stream| {
+        server.handle_slice(&[request(*stream, 0, &POST), window_update(*stream, 0)].concat());
+        said(&mut server);
+        server.closed().is_some()
+    });
+    assert_eq!(ended, None, "each of them was a call: whoever makes them counts");
+    // Fields without end.
+    let endless = |payload: &[u8]| {
+        let mut server = self::server();
+        server.handle_slice(&frame(kind::HEADERS, 0, 1, &block(&GET)));
+        (0..10_000).find(|_| {
+            server.handle_slice(&frame(kind::CONTINUATION, 0, 1, payload));
+            server.closed().is_some()
+        })
+    };
+    assert_eq!(endless(&[]), Some(64));
+    assert_eq!(endless(&block(&[("x-filler", &"f".repeat(100))]).repeat(100)), Some(1));
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_not_read() {
+    let mut server = server();
+    let ping = frame(kind::PING, 0, 0, &[0; 8]);
+    let count = (0..100_000).take_while(|_| {
+        server.handle_slice(&ping);
+        server.may_read()
+    });
+    let count = count.count();
+    assert!(count * ping.len() < UNREAD_BYTES && count > 1_000);
+    said(&mut server);
+    assert!(server.may_read());
+}
+
+#[test]
+fn a_list_that_is_too_long_is_a_request_that_says_so() {
+    let mut server = server();
+    let filler = "f".repeat(120);
+    let fields: Vec<_> = GET.into_iter().chain(std::iter::repeat_n(("x-filler", filler.as_str()), 60)).collect();
+    server.handle_slice(&request(1, flag::END_STREAM, &fields));
+    let events = events(&mut server);
+    assert!(matches!(&events[..], [Event::Request { head, .. }] if head.is_oversized), "{events:?}");
+}
+
+#[test]
+fn an_answer_that_needs_no_more_ends_the_request() {
+    let mut server = server();
+    server.handle_slice(&request(1, 0, &POST));
+    server.respond(1, 413, no_fields(), true);
+    assert_eq!(outcome(&mut server), Outcome::Goes(""), "it may still be read");
+    server.stop_reading(1);
+    let piece = |flags| frame(kind::DATA, flags, 1, &[7; 16_384]);
+    server.handle_slice(&[piece(0), piece(0)].concat());
+    assert_eq!(outcome(&mut server), Outcome::Goes(""), "a little is let go");
+    server.handle_slice(&piece(0));
+    assert_eq!(outcome(&mut server), Outcome::Stream(1, Reason::NO_ERROR));
+    // What is still on its way means nothing.
+    server.handle_slice(&piece(flag::END_STREAM));
+    assert_eq!((outcome(&mut server), server.live_streams()), (Outcome::Goes(""), 0));
+    assert!(events(&mut server).iter().all(|event| matches!(event, Event::Request { .. })));
+}
+
+#[test]
+fn a_client_asks_within_what_its_server_takes() {
+    let mut client = client(&[(setting::MAX_CONCURRENT_STREAMS, 2), (setting::ENABLE_CONNECT_PROTOCOL, 1)]);
+    assert!(client.takes_extended_connect());
+    assert_eq!(client.open(A_GET, no_fields(), true), Ok(1));
+    assert_eq!(client.open(A_GET, no_fields(), true), Ok(3));
+    assert_eq!(client.open(A_GET, no_fields(), true), Err(NotOpened::TooMany));
+    client.handle_slice(&request(1, flag::END_STREAM, &[(":status", "200")]));
+    assert_eq!(client.open(A_GET, no_fields(), false), Ok(5));
+    // It goes away: what it has not begun is said.
+    client.handle_slice(&frame(kind::GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0]));
+    assert_eq!(client.open(A_GET, no_fields(), true), Err(NotOpened::GoesAway));
+    client.handle_slice(&request(3, flag::END_STREAM, &[(":status", "404")]));
+    let events = events(&mut client);
+    assert!(
+        matches!(
+            &events[..],
+            [
+                Event::Response { stream: 1, .. },
+                Event::Broken { stream: 5, why: Broken::NotBegun },
+                Event::Response { stream: 3, .. },
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_client_holds_its_server_to_the_rules() {
+    let stream = |reason| Outcome::Stream(1, reason);
+    let answer = |end, fields: &[(&str, &str)]| request(1, end, fields);
+    let end = flag::END_STREAM;
+    for (method, what, frames, want) in [
+        ("GET", "an answer", answer(end, &[(":status", "200")]), Outcome::Goes("")),
+        (
+            "GET",
+            "hints, and an answer",
+            [answer(0, &[(":status", "103")]), answer(end, &[(":status", "200")])].concat(),
+            Outcome::Goes(""),
+        ),
+        (
+            "HEAD",
+            "a length without a body",
+            answer(end, &[(":status", "200"), ("content-length", "5")]),
+            Outcome::Goes(""),
+        ),
+        ("GET", "not modified", answer(end, &[(":status", "304"), ("content-length", "5")]), Outcome::Goes("")),
+        (
+            "GET",
+            "a length without a body",
+            answer(end, &[(":status", "200"), ("content-length", "5")]),
+            stream(Reason::PROTOCOL_ERROR),
+        ),
+        (
+            "HEAD",
+            "a body",
+            [answer(0, &[(":status", "200")]), frame(kind::DATA, end, 1, b"abc")].concat(),
+            stream(Reason::PROTOCOL_ERROR),
+        ),
+        ("GET", "hints and no answer", answer(end, &[(":status", "103")]), stream(Reason::PROTOCOL_ERROR)),
+        ("GET", "switching", answer(0, &[(":status", "101")]), stream(Reason::PROTOCOL_ERROR)),
+        ("GET", "no status", answer(end, &[("x-a", "1")]), stream(Reason::PROTOCOL_ERROR)),
+        ("GET", "a body without a head", frame(kind::DATA, end, 1, b"abc"), stream(Reason::PROTOCOL_ERROR)),
+        (
+            "GET",
+            "a push",
+            frame(kind::PUSH_PROMISE, flag::END_HEADERS, 1, &[0; 4]),
+            Outcome::Connection(Reason::PROTOCOL_ERROR),
+        ),
+        ("GET", "a push allowed", settings(&[(setting::ENABLE_PUSH, 1)]), Outcome::Connection(Reason::PROTOCOL_ERROR)),
+        (
+            "GET",
+            "an answer to nothing",
+            request(3, end, &[(":status", "200")]),
+            Outcome::Connection(Reason::STREAM_CLOSED),
+        ),
+        ("GET", "a stream of its own", request(2, end, &GET), Outcome::Connection(Reason::STREAM_CLOSED)),
+    ] {
+        let mut client = client(&[]);
+        let asked = super::Request { method: method.as_bytes(), ..A_GET };
+        client.open(asked, no_fields(), true).unwrap();
+        said(&mut client);
+        client.handle_slice(&frames);
+        let outcome = outcome(&mut client);
+        match want {
+            Outcome::Goes(_) => assert!(matches!(outcome, Outcome::Goes(_)), "{what}: {outcome:?}"),
+            want => assert_eq!(outcome, want, "{what}"),
+        }
+        match outcome {
+            Outcome::Goes(_) => {}
+            _ => assert!(matches!(events(&mut client).last(), Some(Event::Broken { stream: 1, .. })), "{what}"),
+        }
+    }
+}
+
+#[test]
+fn the_end_of_the_transport_is_told_to_every_stream() {
+    let mut client = client(&[]);
+    for _ in 0..3 {
+        client.open(A_GET, no_fields(), false).unwrap();
+    }
+    client.handle_transport_closed();
+    let why = Broken::Closed(Closed::Transport);
+    let streams: Vec<u32> = events(&mut client)
+        .iter()
+        .map(|event| match event {
+            Event::Broken { stream, why: known } if *known == why => *stream,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(streams, [1, 3, 5]);
+    assert!(said(&mut client).is_empty());
+    assert_eq!(client.open(A_GET, no_fields(), false), Err(NotOpened::GoesAway));
+}
+
+#[test]
+fn a_list_longer_than_a_frame_goes_on_in_others() {
+    let (mut client, mut server) = (
+        Connection::new(config(Side::Client)),
+        Connection::new(Config { list_bytes: 100_000, ..config(Side::Server) }),
+    );
+    exchange(&mut client, &mut server, usize::MAX);
+    let mut fields = Headers::new();
+    (0..400).for_each(|number| fields.push(b"x-filler", format!("{number:0100}").as_bytes()));
+    client.open(A_GET, fields.iter(), true).unwrap();
+    exchange(&mut client, &mut server, 1_000);
+    let events = events(&mut server);
+    let [Event::Request { head, is_end: true, .. }] = &events[..] else { panic!("{events:?}") };
+    assert!(head.fields().map(|field| field.value.to_vec()).eq(fields.iter().map(|field| field.value.to_vec())));
+}
+
+/// Hands what each has to say to the other, in pieces of so many bytes, until neither has any more.
+fn exchange(one: &mut Connection, other: &mut Connection, piece: usize) {
+    let mut pieces = Pieces::default();
+    loop {
+        let mut moved = false;
+        for turn in 0..2 {
+            let (from, to) = if turn == 0 { (&mut *one, &mut *other) } else { (&mut *other, &mut *one) };
+            pieces.clear();
+            if from.poll_transmit(&mut pieces, 30_000) {
+                moved = true;
+                let bytes: Vec<u8> = pieces.slices().collect::<Vec<_>>().concat();
+                for part in bytes.chunks(piece) {
+                    match to.input().is_empty() {
+                        true => to.handle_slice(part),
+                        false => {
+                            to.input().extend_from_slice(part);
+                            to.handle_input();
+                        }
+                    }
+                }
+            }
+        }
+        if !moved {
+            return;
+        }
+    }
+}
+
+/// A call: bytes of its request's body and its answer's, and whether each ends in trailers.
+type Call = ((usize, bool), (usize, bool));
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Every body arrives whole, whatever its length, however the bytes between are cut, whoever is slow to read.
+    #[test]
+    fn bodies_arrive_whole(
+        calls in proptest::collection::vec(((0..300_000_usize, any::<bool>()), (0..300_000_usize, any::<bool>())), 1..4),
+        piece in prop_oneof![1..40_usize, 1_000..70_000_usize],
+        room in 1..200_000_usize,
+    ) {
+        check_bodies(&calls, piece, room);
+    }
+}
+
+fn check_bodies(calls: &[Call], piece: usize, room: usize) {
+    let (mut client, mut server) = (Connection::new(config(Side::Client)), Connection::new(config(Side::Server)));
+    exchange(&mut client, &mut server, piece);
+    let body = |seed: u32, length: usize| Bytes::from_iter((0..length).map(|at| (at as u32).wrapping_mul(seed) as u8));
+    let mut trailers = Headers::new();
+    trailers.push(b"x-checksum", b"1");
+    let send = |connection: &mut Connection, stream: u32, seed: u32, (length, has_trailers): (usize, bool)| {
+        let mut rest = body(seed, length);
+        while !rest.is_empty() {
+            assert!(connection.send(stream, rest.split_to(rest.len().min(room)), false));
+        }
+        let ended = match has_trailers {
+            true => connection.send_trailers(stream, trailers.clone()),
+            false => connection.send(stream, Bytes::new(), true),
+        };
+        assert!(ended);
+    };
+    for (asked, _) in calls {
+        let stream = client.open(super::Request { method: b"POST", ..A_GET }, no_fields(), false).unwrap();
+        send(&mut client, stream, stream, *asked);
+    }
+    let mut got: HashMap<(bool, u32), (Vec<u8>, bool)> = HashMap::new();
+    let mut unread = Vec::new();
+    for _ in 0..2_000 {
+        exchange(&mut client, &mut server, piece);
+        // What arrived before is read only now: in between the windows are as full as they get.
+        for (is_server, stream, bytes) in unread.drain(..) {
+            if is_server { server.release(stream, bytes) } else { client.release(stream, bytes) }
+        }
+        for is_server in [true, false] {
+            let connection = if is_server { &mut server } else { &mut client };
+            for event in events(connection) {
+                match event {
+                    Event::Request { stream, .. } => {
+                        server_answers(&mut server, stream, |server| {
+                            send(server, stream, stream + 1, calls[(stream / 2) as usize].1);
+                        });
+                    }
+                    Event::Data { stream, data, .. } => {
+                        unread.push((is_server, stream, data.len()));
+                        got.entry((is_server, stream)).or_default().0.extend_from_slice(&data);
+                    }
+                    Event::Trailers { stream, fields } => {
+                        assert_eq!(fields.get(b"x-checksum"), Some(&b"1"[..]));
+                        got.entry((is_server, stream)).or_default().1 = true;
+                    }
+                    Event::Response { head, .. } => assert_eq!(head.status, 200),
+                    Event::Writable { .. } => {}
+                    Event::Broken { .. } => panic!("{event:?}"),
+                }
+            }
+        }
+        if client.live_streams() + server.live_streams() == 0 && unread.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((client.live_streams(), server.live_streams()), (0, 0));
+    for (number, (asked, answered)) in calls.iter().enumerate() {
+        let stream = 2 * number as u32 + 1;
+        for (is_server, seed, (length, has_trailers)) in [(true, stream, *asked), (false, stream + 1, *answered)] {
+            let (bytes, trailed) = got.remove(&(is_server, stream)).unwrap_or_default();
+            assert!(bytes == body(seed, length), "{stream}: {} of {length}", bytes.len());
+            assert_eq!(trailed, has_trailers);
+        }
+    }
+}
+
+fn server_answers(server: &mut Connection, stream: u32, send: impl FnOnce(&mut Connection)) {
+    assert!(server.respond(stream, 200, no_fields(), false));
+    send(server);
+}
