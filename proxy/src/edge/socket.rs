@@ -212,22 +212,28 @@ impl Socket {
         self.input.borrow().body.is_ended()
     }
 
-    /// Bytes as they come, those first that are here already.
-    pub fn poll_bytes(&self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut input = self.input.borrow_mut();
-        if !input.buffer.is_empty() {
-            let count = input.buffer.len().min(into.remaining());
-            into.put_slice(&input.buffer.split_to(count));
-            if input.buffer.is_empty() {
-                // Never filled again.
-                input.buffer = BytesMut::new();
-            }
-            return Poll::Ready(Ok(()));
+    /// Bytes as they come, those first that are here already: hands them to `take` where they lie. Gives their number; 0: it is closed.
+    pub fn poll_slice(&self, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        // Taken out of a connection that was read for messages before, and never filled again.
+        let first = std::mem::take(&mut self.input.borrow_mut().buffer);
+        if !first.is_empty() {
+            take(&first);
+            return Poll::Ready(Ok(first.len()));
         }
-        let before = into.filled().len();
-        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, into))?;
-        self.received.inc_by((into.filled().len() - before) as u64);
-        Poll::Ready(Ok(()))
+        let mut scratch = self.scratch.bytes();
+        let count = ready!(self.poll_read(cx, &mut scratch))?;
+        take(&scratch[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    /// More bytes, behind those in `buffer`, as many as it has room for. Gives their number; 0: the connection is closed.
+    pub fn poll_onto(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let first = std::mem::take(&mut self.input.borrow_mut().buffer);
+        if !first.is_empty() {
+            buffer.extend_from_slice(&first);
+            return Poll::Ready(Ok(first.len()));
+        }
+        self.poll_fill(cx, buffer)
     }
 
     /// Bytes are here that belong to no message yet.

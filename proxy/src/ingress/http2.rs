@@ -4,26 +4,23 @@ mod answer;
 mod grpc;
 mod request;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::Request;
+use ::http2::{Reason, Side as End};
 use wire::Flood;
 use wire::limits::QUICK_CANCEL;
 
-use crate::call::{Body, Reply};
+use crate::call::{Body, BodyStream, Part, Reply};
 use crate::config::Config;
 use crate::dispatch;
-use crate::edge::http2::{self, Io, Opening, Sending};
+use crate::edge::http2::{self, Incoming, Opening, Receiver, Sender, Sending, Session};
 use crate::edge::{Side, Unsent, Watch};
 use crate::error::Error;
 use crate::ingress::asked::{Asked, Tunnel};
@@ -60,16 +57,17 @@ pub struct Http2Door {
 #[derive(Debug)]
 struct Connection {
     caller: Caller,
+    session: Rc<Session>,
     /// What it may open and throw away (rapid reset, CVE-2023-44487): as much as a peer's sidecar.
     flood: RefCell<Flood>,
-    flooded: Cell<bool>,
 }
 
 impl Connection {
     /// A call was given up by its caller.
     fn given_up(&self, record: &Record) {
         if record.elapsed() < QUICK_CANCEL && !self.flood.borrow_mut().spend(Instant::now()) {
-            self.flooded.set(true);
+            // What it still carries is cut.
+            self.session.go_away(Reason::ENHANCE_YOUR_CALM);
         }
     }
 }
@@ -79,89 +77,69 @@ impl Connection {
 pub struct Stream {
     door: Rc<Http2Door>,
     connection: Rc<Connection>,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    incoming: Incoming,
     busy: Busy,
 }
 
 impl Job for Stream {
     async fn run(self) {
-        let Stream { door, connection, request, respond, busy: _busy } = self;
-        door.exchange(&connection, request, respond).await;
+        let Stream { door, connection, incoming, busy: _busy } = self;
+        door.exchange(&connection, incoming).await;
     }
 }
 
 impl Http2Door {
     /// Serves a connection.
     pub async fn serve(self: Rc<Self>, caller: Caller, opening: Opening) {
-        let limits = &self.config.limits;
-        let watched = Rc::clone(&caller.watched);
-        let told = move |between: bool| if between { watched.rests() } else { watched.bytes_arrived() };
-        let io = Io::new(Rc::clone(&caller.socket), opening, told);
-        let handshake = h2::server::Builder::new()
-            .initial_window_size(http2::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(http2::connection_window(limits.channel_memory))
-            .max_frame_size(http2::FRAME_BYTES)
-            .max_send_buffer_size(http2::SEND_BUFFER_BYTES)
-            .max_concurrent_streams(u32::try_from(limits.calls).unwrap_or(u32::MAX))
-            .max_header_list_size(http2::header_list_bytes(limits.header_bytes, limits.header_count))
-            .enable_connect_protocol()
-            .handshake(io);
-        let mut streams = match handshake.await {
-            Ok(streams) => streams,
-            Err(error) => return tracing::debug!(%error, "a caller's HTTP/2 did not begin"),
-        };
+        let socket = Rc::clone(&caller.socket);
+        let session = Session::new(Rc::clone(&socket), http2::config(End::Server, &self.config.limits));
+        session.begin(opening);
         let flood = RefCell::new(Flood::new(0, Instant::now()));
-        let connection = Rc::new(Connection { caller, flood, flooded: Cell::new(false) });
-        while let Some(accepted) = streams.accept().await {
-            match accepted {
-                // It ends with the next turn; what it still carries is cut.
-                Ok(_) if connection.flooded.get() => streams.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
-                Ok((request, respond)) => self.crew.run(Stream {
-                    door: Rc::clone(&self),
-                    busy: connection.caller.watched.busy(),
-                    connection: Rc::clone(&connection),
-                    request,
-                    respond,
-                }),
-                // How a caller's connection ends is the caller's business; calls that it cut are recorded as cancelled.
-                Err(error) => {
-                    tracing::debug!(%error, "a caller's HTTP/2 connection ended");
-                    break;
-                }
-            }
-        }
-        drop(streams);
+        let connection = Rc::new(Connection { caller, session: Rc::clone(&session), flood });
+        let watched = Rc::clone(&connection.caller.watched);
+        let told = |between: bool| if between { watched.rests() } else { watched.bytes_arrived() };
+        let take = |incoming| {
+            self.crew.run(Stream {
+                door: Rc::clone(&self),
+                busy: watched.busy(),
+                connection: Rc::clone(&connection),
+                incoming,
+            });
+        };
+        // How a caller's connection ends is the caller's business; calls that it cut are recorded as cancelled.
+        let ended = session.drive(told, take).await;
+        tracing::debug!(?ended, "a caller's HTTP/2 connection ended");
         // It may have been told why.
-        connection.caller.socket.linger().await;
+        socket.linger().await;
     }
 
     /// One request and its answer.
-    async fn exchange(&self, connection: &Connection, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    async fn exchange(&self, connection: &Connection, incoming: Incoming) {
         let mut record = Record::new(Direction::Outbound, &self.unrouted);
         let counted = Counted::new(&self.calls);
-        let (head, body) = request.into_parts();
+        let Incoming { head, body, answer: mut sender } = incoming;
         let asked = request::read(&head, &self.config, connection.caller.bound.as_deref());
         let tunnel = asked.as_ref().ok().and_then(|asked| asked.tunnel);
-        let form = Form { is_head: head.method == http::Method::HEAD, grpc: request::is_grpc(&head), tunnel };
+        let form = Form { is_head: head.method() == "HEAD", grpc: request::is_grpc(&head), tunnel };
+        let announced = head.length;
+        // What travels has been copied.
+        drop(head);
         let result = match asked {
-            Ok(asked) => {
-                match self.call(&mut respond, asked, body, request::announced(&head.headers), &mut record).await {
-                    Some(result) => result,
-                    // The caller gave it up, and the call with it.
-                    None => return connection.given_up(&record),
-                }
-            }
+            Ok(asked) => match self.call(&mut sender, asked, body, announced, &mut record).await {
+                Some(result) => result,
+                // The caller gave it up, and the call with it.
+                None => return connection.given_up(&record),
+            },
             Err(error) => Err(error),
         };
-        let (head, body) = match result.and_then(|reply| answer::render(reply, form, &self.date)) {
-            Ok((head, body)) => {
-                record.answered(head.status().as_u16());
+        let answer = match result.and_then(|reply| answer::render(reply, form, &self.date)) {
+            Ok(answer) => {
+                record.answered(answer.status);
                 if form.grpc {
-                    // Here where nothing else follows ("Trailers-Only"), else in the trailers.
-                    record.grpc_status(head.headers().get("grpc-status").map(http::HeaderValue::as_bytes));
+                    // Here where nothing else follows, else in the trailers.
+                    record.grpc_status(answer.grpc_status());
                 }
-                (head, body)
+                answer
             }
             Err(error) => {
                 self.metrics.generated_error(error.code().as_str()).inc();
@@ -171,28 +149,30 @@ impl Http2Door {
         };
         connection.flood.borrow_mut().earn();
         let mut kept = Kept::new(record, form.grpc, counted);
-        let is_all = matches!(&body, Body::Whole(bytes) if bytes.is_empty());
+        let is_all = matches!(&answer.body, Body::Whole(bytes) if bytes.is_empty());
         // Either fails when the caller gave it up meanwhile: the record stays "cancelled".
-        let Ok(mut stream) = respond.send_response(head, is_all) else { return };
-        let source = match body {
+        if sender.respond(answer.status, answer.fields(), is_all).is_err() {
+            return;
+        }
+        let source = match answer.body {
             Body::Stream(source) => source,
             Body::Whole(bytes) => {
                 kept.passed(bytes.len());
-                if is_all || http2::send_whole(&mut stream, bytes).is_ok() {
+                if is_all || sender.send(bytes, true).is_ok() {
                     kept.ended(None);
                 }
                 return;
             }
         };
-        let mut sending = Sending::new(stream, source, kept);
+        let mut sending = Sending::new(sender, source, kept);
         if let Err(Unsent::Source(error)) = poll_fn(|cx| sending.poll(cx)).await {
-            if form.grpc && sending.stream().send_trailers(grpc::trailers(&error)).is_ok() {
+            if form.grpc && sending.sender().send_trailers(grpc::trailers(&error)).is_ok() {
                 self.metrics.generated_error(error.code().as_str()).inc();
             } else {
                 if form.tunnel.is_some() && !tunnel::is_callers(&error) {
                     tunnel::tell(&error, &self.metrics);
                 }
-                sending.stream().send_reset(Reason::INTERNAL_ERROR);
+                sending.sender().reset(Reason::INTERNAL_ERROR);
             }
         }
     }
@@ -200,15 +180,17 @@ impl Http2Door {
     /// Makes the call. `None`: the caller gave it up.
     async fn call(
         &self,
-        respond: &mut SendResponse<Bytes>,
+        sender: &mut Sender,
         asked: Asked,
-        body: RecvStream,
+        body: Option<Receiver>,
         announced: Option<u64>,
         record: &mut Record,
     ) -> Option<Result<Reply, Error>> {
-        let body = match asked.tunnel {
-            Some(_) => Body::Stream(http2::receive(body, Side::Caller)),
-            None => match http2::gather(body, Side::Caller).await {
+        let body = match (body, asked.tunnel) {
+            (None, Some(_)) => Body::stream(Nothing),
+            (None, None) => Body::EMPTY,
+            (Some(body), Some(_)) => Body::Stream(body.receive(Side::Caller)),
+            (Some(body), None) => match body.gather(Side::Caller).await {
                 Ok(body) => body,
                 Err(error) => return Some(Err(error)),
             },
@@ -218,12 +200,21 @@ impl Http2Door {
         let mut answer = pin!(self.own.carry(own, &mut call, record));
         poll_fn(|cx| {
             // First: a body that the caller broke off looks like the peer's failure otherwise.
-            if respond.poll_reset(cx).is_ready() {
+            if sender.poll_broken(cx).is_ready() {
                 return Poll::Ready(None);
             }
             answer.as_mut().poll(cx).map(Some)
         })
         .await
+    }
+}
+
+/// What a tunnel carries whose caller has said all with its head.
+struct Nothing;
+
+impl BodyStream for Nothing {
+    fn poll_part(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        Poll::Ready(None)
     }
 }
 

@@ -2,35 +2,35 @@
 //! calls on one than there are.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use h2::ext::Protocol;
-use h2::{Ping, Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, HOST, TE};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use ::http2::{Broken, Closed, NotOpened, Reason, Request, ResponseHead as Answer, Side as End};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_local};
 use wire::limits::INLINE_BODY_BYTES;
-use wire::{Headers, RequestHead, ResponseHead};
+use wire::{Header, Headers, RequestHead, ResponseHead};
 
 use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::edge::fields::{self, Kind};
-use crate::edge::http2::{self, Io, Opening, Sending, websocket};
+use crate::edge::http2::{self, Receiver, Sender, Sending, Session, websocket};
 use crate::edge::{Side, Unsent};
 use crate::error::{Error, ErrorCode, Executed, Origin, Phase};
 use crate::upstream::app_pool::AppPool;
 use crate::upstream::limits::HeaderLimits;
 
-/// Room for what is added to an answer's head: a length.
-const ADDED_BYTES: usize = 40;
+/// Room for what is added to a head: a length, and that trailers are welcome.
+const ADDED_BYTES: usize = 48;
+const ADDED_FIELDS: usize = 2;
+/// What a field counts for beside its text: as in a line.
+const LINE_BYTES: usize = 4;
+const CONTENT_LENGTH: &[u8] = b"content-length";
+const HOST: &[u8] = b"host";
 /// How often idle connections are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
 
@@ -38,9 +38,7 @@ const SWEEP: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Http2Pool {
     sockets: Rc<AppPool>,
-    limits: HeaderLimits,
-    /// Body bytes that one connection may hold.
-    memory: usize,
+    limits: Limits,
     /// How long a connection may take to begin, and the setting that says so.
     patience: (&'static str, Duration),
     idle_timeout: Duration,
@@ -54,11 +52,18 @@ pub struct Http2Pool {
 
 #[derive(Debug)]
 struct Connection {
-    sender: SendRequest<Bytes>,
+    session: Rc<Session>,
     /// Calls that it carries.
     calls: Cell<usize>,
     /// When the last of them ended.
     idle_since: Cell<Instant>,
+}
+
+/// Nobody has a call on it, or will have one.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.session.go_away(Reason::NO_ERROR);
+    }
 }
 
 impl Http2Pool {
@@ -67,8 +72,7 @@ impl Http2Pool {
         let patience = sockets.target().patience(&config.timeouts);
         Rc::new(Http2Pool {
             sockets,
-            limits: HeaderLimits::of(&config.limits),
-            memory: config.limits.channel_memory,
+            limits: config.limits.clone(),
             patience,
             idle_timeout: config.timeouts.app_idle,
             connections: RefCell::default(),
@@ -86,39 +90,42 @@ impl Http2Pool {
         let mut again = true;
         loop {
             let lent = self.lend().await?;
+            let session = &lent.connection.session;
             if let Body::Stream(_) = &body
                 && let Some(protocol) = head.headers.get(b"upgrade").and_then(fields::upgrade)
-                && lent.connection.sender.is_extended_connect_protocol_enabled()
+                && session.takes_extended_connect()
             {
                 return self.hand_over(lent, &head, protocol, body).await;
             }
-            let request = encode(&head, &body, self.sockets.target().is_tls())?;
             let is_whole = matches!(body, Body::Whole(_));
             let is_all = matches!(&body, Body::Whole(bytes) if bytes.is_empty());
-            let sent = lent.connection.sender.clone().send_request(request, is_all);
-            let (executed, error) = match sent {
-                Ok((answer, mut stream)) => {
+            let request = read(&head, self.sockets.target().is_tls())?;
+            let (executed, error) = match session.open(request, fields_of(&head, &body).iter(), is_all) {
+                Ok((mut sender, mut receiver)) => {
                     let upload = match &mut body {
                         Body::Whole(bytes) => {
                             if !is_all {
                                 // If the stream has ended already, its answer says why.
-                                let _ = http2::send_whole(&mut stream, bytes.clone());
+                                let _ = sender.send(bytes.clone(), true);
                             }
                             None
                         }
-                        Body::Stream(_) => Upload::start(stream, std::mem::replace(&mut body, Body::EMPTY)),
+                        Body::Stream(_) => {
+                            let lent = Lent::new(Rc::clone(&lent.connection));
+                            Upload::start(sender, std::mem::replace(&mut body, Body::EMPTY), lent)
+                        }
                     };
-                    match answer.await {
-                        Ok(answer) => return self.deliver(answer, lent, upload).await,
-                        Err(error) if is_refused(&error) => (Executed::No, error),
-                        Err(error) => (Executed::Unknown, error),
+                    match receiver.answer().await {
+                        Ok((answer, is_end)) => return self.deliver(answer, is_end, receiver, lent, upload).await,
+                        Err(why) if is_refused(why) => (Executed::No, why),
+                        Err(why) => (Executed::Unknown, why),
                     }
                 }
                 // Not a byte of it was taken.
-                Err(error) => (Executed::No, error),
+                Err(NotOpened::GoesAway | NotOpened::TooMany) => (Executed::No, Broken::NotBegun),
             };
             if !again || executed != Executed::No || !is_whole {
-                return Err(self.explain(&error, executed));
+                return Err(self.explain(error, executed));
             }
             self.forget(&lent.connection);
             again = false;
@@ -127,27 +134,26 @@ impl Http2Pool {
 
     /// Asks the app to let a stream carry `protocol` (RFC 8441). If it agrees, the stream is the caller's from there on.
     async fn hand_over(&self, lent: Lent, head: &RequestHead, protocol: &[u8], body: Body) -> Result<Reply, Error> {
-        let is_tls = self.sockets.target().is_tls();
-        let mut request = encode(head, &Body::EMPTY, is_tls)?;
-        let name = std::str::from_utf8(protocol).map_err(|_| invalid("the protocol is no text"))?;
-        *request.method_mut() = Method::CONNECT;
-        let key = request.headers_mut().remove(websocket::KEY);
-        request.extensions_mut().insert(Protocol::from(name));
-        let sent = lent.connection.sender.clone().send_request(request, false);
-        let (answer, stream) = sent.map_err(|error| self.explain(&error, Executed::No))?;
-        let (answer, received) = answer.await.map_err(|error| self.explain(&error, Executed::Unknown))?.into_parts();
-        if !answer.status.is_success() {
-            return self.deliver(Response::from_parts(answer, received), lent, None).await;
+        let request = read(head, self.sockets.target().is_tls())?;
+        let request = Request { method: b"CONNECT", protocol: Some(protocol), ..request };
+        let mut fields = fields_of(head, &Body::EMPTY);
+        let key = fields.get(websocket::KEY.as_bytes()).map(websocket::accept);
+        fields.remove(websocket::KEY.as_bytes());
+        let opened = lent.connection.session.open(request, fields.iter(), false);
+        let (sender, mut receiver) = opened.map_err(|_| self.explain(Broken::NotBegun, Executed::No))?;
+        let (answer, is_end) = receiver.answer().await.map_err(|why| self.explain(why, Executed::Unknown))?;
+        if !(200..300).contains(&answer.status) {
+            return self.deliver(answer, is_end, receiver, lent, None).await;
         }
-        let mut headers = self.headers(&answer.headers)?;
+        let mut headers = self.headers(&answer)?;
         headers.push(b"upgrade", protocol);
-        if let Some(key) = key {
+        if let Some(proof) = key {
             // What a caller of HTTP/1.1 looks for.
-            headers.push(websocket::ACCEPT.as_bytes(), websocket::accept(key.as_bytes()).as_bytes());
+            headers.push(websocket::ACCEPT.as_bytes(), proof.as_bytes());
         }
         // It ends when the caller has said all, though the app may have said all before.
-        let _detached = upload(stream, body);
-        let said = http2::receive(received, Side::App);
+        let _detached = upload(sender, body, Lent::new(Rc::clone(&lent.connection)));
+        let said = receiver.receive(Side::App);
         let body = Body::stream(Answering { source: said, _lent: lent, _upload: None });
         Ok(Reply { head: ResponseHead { status: SWITCHING_PROTOCOLS, headers }, body })
     }
@@ -178,44 +184,33 @@ impl Http2Pool {
 
     fn lend_now(&self) -> Option<Lent> {
         let connections = self.connections.borrow();
-        let free = connections.iter().find(|known| known.calls.get() < known.sender.current_max_send_streams());
+        let free = connections.iter().find(|known| known.session.has_room(known.calls.get()));
         free.map(|connection| Lent::new(Rc::clone(connection)))
     }
 
     async fn connect(self: &Rc<Self>) -> Result<Rc<Connection>, Error> {
         let socket = self.sockets.fresh().await.map_err(|error| error.explain(&self.sockets))?;
-        let io = Io::new(Rc::clone(&socket.socket), Opening::Whole, |_| {});
-        let handshake = h2::client::Builder::new()
-            .enable_push(false)
-            .initial_window_size(http2::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(http2::connection_window(self.memory))
-            .max_frame_size(http2::FRAME_BYTES)
-            .max_send_buffer_size(http2::SEND_BUFFER_BYTES)
-            .max_header_list_size(http2::header_list_bytes(self.limits.bytes, self.limits.count))
-            .handshake(io);
-        let (sender, mut driver) = handshake.await.map_err(|error| self.explain(&error, Executed::No))?;
-        // An answer comes behind the app's settings: from then on it is known how many calls it takes, and that it speaks HTTP/2 at all.
-        let mut pings = driver.ping_pong();
-        let answered = async {
-            match &mut pings {
-                Some(pings) => pings.ping(Ping::opaque()).await.map(|_| ()),
-                // It is asked for once.
-                None => Ok(()),
-            }
-        };
-        let begun = tokio::time::timeout(self.patience.1, async {
-            tokio::select! {
-                biased;
-                answered = answered => answered,
-                ended = &mut driver => ended.and(Err(Reason::CONNECT_ERROR.into())),
-            }
+        let session = Session::new(Rc::clone(&socket.socket), http2::config(End::Client, &self.limits));
+        let mut driving = Box::pin({
+            let session = Rc::clone(&session);
+            async move { session.drive(|_| {}, |_| {}).await }
         });
-        begun.await.unwrap_or_else(|_| Err(Reason::SETTINGS_TIMEOUT.into())).map_err(|error| self.not_begun(&error))?;
-        let connection = Rc::new(Connection { sender, calls: Cell::new(0), idle_since: Cell::new(Instant::now()) });
+        // From its settings on it is known how many calls it takes, and that it speaks HTTP/2 at all.
+        let begun = poll_fn(|cx| match driving.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            Poll::Pending if session.is_open() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        });
+        match tokio::time::timeout(self.patience.1, begun).await {
+            Ok(Ok(())) => {}
+            Ok(Err(ended)) => return Err(self.not_begun(Some(ended))),
+            Err(_) => return Err(self.not_begun(None)),
+        }
+        let connection = Rc::new(Connection { session, calls: Cell::new(0), idle_since: Cell::new(Instant::now()) });
         self.connections.borrow_mut().push(Rc::clone(&connection));
         let (pool, known) = (Rc::clone(self), Rc::downgrade(&connection));
         spawn_local(async move {
-            let ended = driver.await;
+            let ended = driving.await;
             // Its socket, and its place among the app's connections.
             drop(socket);
             if let Some(known) = known.upgrade() {
@@ -245,100 +240,128 @@ impl Http2Pool {
     }
 
     /// Makes a reply of the answer.
-    async fn deliver(&self, answer: Response<RecvStream>, lent: Lent, upload: Option<Upload>) -> Result<Reply, Error> {
-        let (head, stream) = answer.into_parts();
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|value| fields::number(value.as_bytes()));
-        let has_body = !stream.is_end_stream();
-        let mut headers = self.headers(&head.headers)?;
-        let body = http2::gather(stream, Side::App).await?;
+    async fn deliver(
+        &self,
+        answer: Answer,
+        is_end: bool,
+        receiver: Receiver,
+        lent: Lent,
+        upload: Option<Upload>,
+    ) -> Result<Reply, Error> {
+        let mut headers = self.headers(&answer)?;
+        let body = if is_end { Body::EMPTY } else { receiver.gather(Side::App).await? };
         let announced = match &body {
             // The length that an answer to GET would have had, or that 304 speaks of.
-            Body::Whole(_) if !has_body => length,
+            Body::Whole(_) if is_end => answer.length,
             // It travels behind the head.
             Body::Whole(bytes) => Some(bytes.len() as u64).filter(|length| *length > INLINE_BODY_BYTES as u64),
-            Body::Stream(_) => length,
+            Body::Stream(_) => answer.length,
         };
         if let Some(length) = announced {
-            headers.push_number(b"content-length", length);
+            headers.push_number(CONTENT_LENGTH, length);
         }
         let body = match body {
             Body::Stream(source) => Body::stream(Answering { source, _lent: lent, _upload: upload }),
             whole => whole,
         };
-        Ok(Reply { head: ResponseHead { status: head.status.as_u16(), headers }, body })
+        Ok(Reply { head: ResponseHead { status: answer.status, headers }, body })
     }
 
     /// The fields of an answer that go on, unless there are more than may be.
-    fn headers(&self, map: &HeaderMap) -> Result<Headers, Error> {
-        let cost = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
-        self.limits.check(cost, map.len())?;
-        let goes = |name: &[u8]| fields::kind(name) == Kind::EndToEnd && name != CONTENT_LENGTH.as_str().as_bytes();
-        Ok(http2::from_map(map, cost + ADDED_BYTES, goes))
+    fn headers(&self, answer: &Answer) -> Result<Headers, Error> {
+        let text = answer.fields().map(|field| field.name.len() + field.value.len()).sum::<usize>();
+        let count = answer.fields().len();
+        // A list that was cut off is longer than any that may be.
+        let count = if answer.is_oversized { usize::MAX } else { count };
+        HeaderLimits::of(&self.limits).check(text + LINE_BYTES * answer.fields().len(), count)?;
+        let mut headers = Headers::with_capacity(text + ADDED_BYTES, count + ADDED_FIELDS);
+        for Header { name, value, sensitive } in answer.fields() {
+            match (fields::kind(name) == Kind::EndToEnd && name != CONTENT_LENGTH, sensitive) {
+                (false, _) => {}
+                // What no dictionary may hold stays so (RFC 7541, 7.1.3).
+                (true, true) => headers.push_sensitive(name, value),
+                (true, false) => headers.push(name, value),
+            }
+        }
+        Ok(headers)
     }
 
-    fn not_begun(&self, error: &h2::Error) -> Error {
-        let detail = match error.reason() {
-            Some(Reason::SETTINGS_TIMEOUT) => {
+    /// `ended`: how the connection did; `None`: it had no time left to begin.
+    fn not_begun(&self, ended: Option<io::Result<Closed>>) -> Error {
+        let target = self.sockets.target();
+        let detail = match ended {
+            None => {
                 let (setting, limit) = self.patience;
-                format!("{}: no HTTP/2 within {limit:?} ({setting})", self.sockets.target())
+                format!("{target}: no HTTP/2 within {limit:?} ({setting})")
             }
-            _ => format!("{}: it accepts and does not speak HTTP/2: {error}", self.sockets.target()),
+            Some(Ok(closed)) => format!("{target}: it accepts and does not speak HTTP/2: {closed}"),
+            Some(Err(error)) => format!("{target}: it accepts and does not speak HTTP/2: {error}"),
         };
         Error::new(ErrorCode::AppNotConnected, Origin::Remote, Phase::Connect, Executed::No, detail)
     }
 
-    fn explain(&self, error: &h2::Error, executed: Executed) -> Error {
-        let detail = format!("{}: {error}", self.sockets.target());
-        // We ended it: what came is not HTTP/2.
-        let code = if error.is_library() { ErrorCode::AppBadResponse } else { ErrorCode::AppClosed };
+    fn explain(&self, why: Broken, executed: Executed) -> Error {
+        let detail = format!("{}: {why}", self.sockets.target());
+        let code = match why {
+            // We ended it: what came is not HTTP/2.
+            Broken::Malformed(_) | Broken::Closed(Closed::Violation(..)) => ErrorCode::AppBadResponse,
+            _ => ErrorCode::AppClosed,
+        };
         Error::new(code, Origin::App, Phase::Wait, executed, detail)
     }
 }
 
 /// The app guarantees that it has not run the call (RFC 9113, 8.7): it refused the stream, or went away before it.
-fn is_refused(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+fn is_refused(why: Broken) -> bool {
+    matches!(why, Broken::NotBegun | Broken::Reset(Reason::REFUSED_STREAM))
 }
 
-/// The request's head.
-fn encode(head: &RequestHead, body: &Body, is_tls: bool) -> Result<Request<()>, Error> {
-    let method = Method::from_bytes(&head.method).map_err(|_| invalid("the method is invalid"))?;
-    if method == Method::CONNECT {
+/// What the request asks for.
+fn read(head: &RequestHead, is_tls: bool) -> Result<Request<'_>, Error> {
+    let method = &head.method[..];
+    if method.is_empty() || !method.iter().all(|byte| http1::encode::is_token(*byte)) {
+        return Err(invalid("the method is invalid"));
+    }
+    if method == b"CONNECT" {
         // To an app it would mean that raw bytes follow.
         return Err(invalid("CONNECT is no call to an app"));
     }
     // Of the forms a target may have, an app is sent the path, or `*`.
-    if head.path.first() != Some(&b'/') && &head.path[..] != b"*" {
+    let has_form = head.path.first() == Some(&b'/') || &head.path[..] == b"*";
+    if !has_form || !http1::encode::is_target(&head.path) {
         return Err(invalid("the path is invalid"));
     }
-    let host = head.headers.get(HOST.as_str().as_bytes()).ok_or_else(|| invalid("it has no host"))?;
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
-    uri.authority = Some(Authority::try_from(host).map_err(|_| invalid("the host is invalid"))?);
-    let path = PathAndQuery::from_maybe_shared(head.path.clone()).map_err(|_| invalid("the path is invalid"))?;
-    // A fragment is no part of a target, and was cut off.
-    if path.as_str().len() != head.path.len() {
-        return Err(invalid("the path is invalid"));
+    let host = head.headers.get(HOST).ok_or_else(|| invalid("it has no host"))?;
+    if host.is_empty() || !host.iter().all(u8::is_ascii_graphic) {
+        return Err(invalid("the host is invalid"));
     }
-    uri.path_and_query = Some(path);
-    let own = |name: &[u8]| name != HOST.as_str().as_bytes() && name != CONTENT_LENGTH.as_str().as_bytes();
-    let mut headers = http2::to_map(head.headers.clone(), own).map_err(invalid)?;
+    http2::check(&head.headers).map_err(invalid)?;
+    let scheme: &[u8] = if is_tls { b"https" } else { b"http" };
+    Ok(Request { method, scheme, authority: host, path: &head.path, protocol: None })
+}
+
+/// The request's fields.
+fn fields_of(head: &RequestHead, body: &Body) -> Headers {
+    let headers = &head.headers;
+    let mut fields = Headers::with_capacity(headers.text_bytes() + ADDED_BYTES, headers.len() + ADDED_FIELDS);
+    for Header { name, value, sensitive } in http2::going(headers, |name| name != HOST && name != CONTENT_LENGTH) {
+        match sensitive {
+            true => fields.push_sensitive(name, value),
+            false => fields.push(name, value),
+        }
+    }
     // What a proxy that drops trailers would drop as well: gRPC servers look for it.
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    let is_grpc = head.headers.get(b"content-type").is_some_and(fields::is_grpc);
+    fields.push(b"te", b"trailers");
+    let is_grpc = headers.get(b"content-type").is_some_and(fields::is_grpc);
     let length = match body {
         // gRPC's messages say themselves how long they are.
         Body::Whole(bytes) => (!bytes.is_empty() && !is_grpc).then_some(bytes.len() as u64),
-        Body::Stream(_) => fields::content_length(&head.headers),
+        Body::Stream(_) => fields::content_length(headers),
     };
     if let Some(length) = length {
-        headers.insert(CONTENT_LENGTH, length.into());
+        fields.push_number(CONTENT_LENGTH, length);
     }
-    let mut request = Request::new(());
-    *request.method_mut() = method;
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| invalid("the target is invalid"))?;
-    *request.headers_mut() = headers;
-    Ok(request)
+    fields
 }
 
 fn invalid(what: &str) -> Error {
@@ -372,20 +395,21 @@ impl Drop for Lent {
 struct Upload(AbortHandle);
 
 impl Upload {
-    fn start(stream: SendStream<Bytes>, body: Body) -> Option<Upload> {
-        Some(Upload(upload(stream, body)?))
+    fn start(sender: Sender, body: Body, lent: Lent) -> Option<Upload> {
+        Some(Upload(upload(sender, body, lent)?))
     }
 }
 
 /// Sends a streamed body, to its end unless it is aborted.
-fn upload(stream: SendStream<Bytes>, body: Body) -> Option<AbortHandle> {
+fn upload(sender: Sender, body: Body, lent: Lent) -> Option<AbortHandle> {
     let Body::Stream(source) = body else { return None };
-    let mut sending = Sending::new(stream, source, ());
+    let mut sending = Sending::new(sender, source, ());
     let task = spawn_local(async move {
         if let Err(Unsent::Source(_) | Unsent::Body(_)) = poll_fn(|cx| sending.poll(cx)).await {
             // The caller broke it off: so it is for the app.
-            sending.stream().send_reset(Reason::CANCEL);
+            sending.sender().reset(Reason::CANCEL);
         }
+        drop(lent);
     });
     Some(task.abort_handle())
 }

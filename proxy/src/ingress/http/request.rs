@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use http::Uri;
 use http::uri::Authority;
 use http1::{Field, Framing, Refusal, Version};
+use wire::Headers;
 
 use crate::config::{Config, Door};
 use crate::edge::fields::{self, Kind};
-use crate::edge::http2::{Opening, PREFACE_HEAD, headers_frame};
+use crate::edge::http2::{Opening, PREFACE_HEAD};
 use crate::error::{Error, ErrorCode, Phase};
 use crate::ingress::asked::{self, Asked, Line, bad};
 
@@ -97,20 +98,19 @@ fn upgrade_to_http2(request: &http1::RequestHead<'_>) -> Option<Opening> {
         return None;
     }
     let host = request.fields.iter().find(|field| field.name.eq_ignore_ascii_case("host"))?;
-    let pseudo = [
-        (":method", request.method.as_bytes()),
-        (":scheme", b"http"),
-        (":authority", host.value),
-        (":path", request.target.as_bytes()),
-    ];
+    let mut fields = Headers::with_capacity(request.target.len(), request.fields.len() + 4);
+    fields.push(b":method", request.method.as_bytes());
+    fields.push(b":scheme", b"http");
+    fields.push(b":authority", host.value);
+    fields.push(b":path", request.target.as_bytes());
     let goes = |field: &&Field<'_>| {
         let name = field.name.as_bytes();
         !name.eq_ignore_ascii_case(b"host")
             && fields::kind(name) != Kind::HopByHop
             && !request.connection.names(field.name)
     };
-    let rest = request.fields.iter().filter(goes).map(|field| (field.name, field.value));
-    headers_frame(pseudo.into_iter().chain(rest)).map(Opening::Upgrade)
+    request.fields.iter().filter(goes).for_each(|field| fields.push_lower(field.name.as_bytes(), field.value));
+    Some(Opening::Upgrade(fields))
 }
 
 impl Request {

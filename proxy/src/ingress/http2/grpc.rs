@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use http::{HeaderMap, HeaderValue};
 use prost::Message;
 use transcode::status::{Any, Status};
+use wire::Headers;
 
 use crate::error::Error;
 
@@ -41,21 +41,15 @@ struct Duration {
 }
 
 /// The trailers that tell of an error.
-pub fn trailers(error: &Error) -> HeaderMap {
+pub fn trailers(error: &Error) -> Headers {
     let status = error.code().grpc() as u8;
     let message = error.to_string();
     let details = Status { code: status.into(), details: details(error), message: message.clone() };
-    let mut trailers = HeaderMap::with_capacity(5);
-    trailers.insert("grpc-status", u16::from(status).into());
+    let mut trailers = Headers::new();
+    trailers.push_number(b"grpc-status", status.into());
     // Both are visible ASCII.
-    for (name, value) in [
-        ("grpc-message", percent_encoded(&message)),
-        ("grpc-status-details-bin", STANDARD_NO_PAD.encode(details.encode_to_vec())),
-    ] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            trailers.insert(name, value);
-        }
-    }
+    trailers.push(b"grpc-message", percent_encoded(&message).as_bytes());
+    trailers.push(b"grpc-status-details-bin", STANDARD_NO_PAD.encode(details.encode_to_vec()).as_bytes());
     trailers
 }
 
@@ -119,9 +113,9 @@ mod tests {
             .at(Some("10.0.0.1:4143".into()), 2, 77)
             .retry_after(Some(std::time::Duration::from_millis(1500)));
         let trailers = trailers(&error);
-        assert_eq!(trailers["grpc-status"], "14");
-        assert!(trailers["grpc-message"].to_str().unwrap().contains("refused"));
-        let bytes = STANDARD_NO_PAD.decode(&trailers["grpc-status-details-bin"]).unwrap();
+        assert_eq!(trailers.get(b"grpc-status"), Some(&b"14"[..]));
+        assert!(std::str::from_utf8(trailers.get(b"grpc-message").unwrap()).unwrap().contains("refused"));
+        let bytes = STANDARD_NO_PAD.decode(trailers.get(b"grpc-status-details-bin").unwrap()).unwrap();
         let status = Status::decode(&bytes[..]).unwrap();
         assert_eq!(status.code, 14);
         let [info, retry] = &status.details[..] else { panic!("{status:?}") };
