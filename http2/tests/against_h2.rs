@@ -138,7 +138,7 @@ fn h2_calls_us() {
                 let mut fields = Headers::new();
                 fields.push(b"x-value", value(number).as_bytes());
                 fields.push_sensitive(b"x-secret", b"1");
-                assert!(server.respond(stream, 201, fields.iter(), false));
+                assert!(server.respond(stream, 201, fields.texts(), false));
                 send(server, stream, number, true);
                 answered += 1;
             }
@@ -225,7 +225,7 @@ fn we_call_h2() {
                             path: path.as_bytes(),
                             protocol: None,
                         };
-                        let stream = client.open(request, fields.iter(), false).unwrap();
+                        let stream = client.open(request, fields.texts(), false).unwrap();
                         got.insert(stream, Got { number: next, ..Got::default() });
                         send(client, stream, next, false);
                         next += 1;

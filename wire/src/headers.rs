@@ -172,7 +172,8 @@ impl Headers {
         self.texts().map(Header::from)
     }
 
-    pub(crate) fn texts(&self) -> Texts<'_> {
+    /// The fields as they lie in the list.
+    pub fn texts(&self) -> Texts<'_> {
         Texts { rest: &self.buffer, left: self.fields }
     }
 
@@ -242,15 +243,34 @@ impl Prefix {
 
 /// A field as it lies in its list.
 #[derive(Clone, Copy)]
-pub(crate) struct Text<'a> {
+pub struct Text<'a> {
     /// The name and the value, one behind the other.
-    pub(crate) bytes: &'a [u8],
+    pub bytes: &'a [u8],
     /// Bytes of the name.
-    pub(crate) name: usize,
-    pub(crate) sensitive: bool,
+    pub name: usize,
+    /// See [`Header::sensitive`].
+    pub sensitive: bool,
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Header::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Debug for Texts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
 }
 
 impl<'a> Text<'a> {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &'a [u8] {
+        &self.bytes[..self.name]
+    }
+
     /// The first field of a buffer, and how many bytes it takes there.
     #[inline]
     fn split_off(buffer: &'a [u8]) -> Option<(Self, usize)> {
@@ -268,8 +288,9 @@ impl<'a> From<Text<'a>> for Header<'a> {
     }
 }
 
+/// The fields of a list as they lie there.
 #[derive(Clone)]
-pub(crate) struct Texts<'a> {
+pub struct Texts<'a> {
     rest: &'a [u8],
     left: usize,
 }

@@ -14,7 +14,7 @@ mod types;
 
 pub use connection::{Audit, Connection, Flood};
 pub use head::{Kind, RequestHead, ResponseHead, TraceContext};
-pub use headers::{Header, Headers, SharedHeader, is_sensitive};
+pub use headers::{Header, Headers, SharedHeader, Text, Texts, is_sensitive};
 pub use transmit::{Pieces, Transmit};
 pub use types::{
     Cancel, CloseReason, Config, ErrorInfo, Event, Executed, GoodbyeCode, Hello, Load, Nack, NackReason, OpenError,

@@ -1,7 +1,7 @@
 //! What goes out.
 
 use bytes::Bytes;
-use wire::{Header, Headers, Pieces};
+use wire::{Headers, Pieces, Text};
 
 use super::stream::{Last, Send};
 use super::{Connection, Event, Stream};
@@ -39,7 +39,7 @@ impl Connection {
     pub fn open<'a>(
         &mut self,
         request: Request<'_>,
-        fields: impl Iterator<Item = Header<'a>>,
+        fields: impl Iterator<Item = Text<'a>>,
         is_end: bool,
     ) -> Result<u32, NotOpened> {
         let id = self.stream_id;
@@ -71,13 +71,7 @@ impl Connection {
     }
 
     /// Server: the answer's head. `is_end`: it has no body. False: the stream is over.
-    pub fn respond<'a>(
-        &mut self,
-        id: u32,
-        status: u16,
-        fields: impl Iterator<Item = Header<'a>>,
-        is_end: bool,
-    ) -> bool {
+    pub fn respond<'a>(&mut self, id: u32, status: u16, fields: impl Iterator<Item = Text<'a>>, is_end: bool) -> bool {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.send.has_head) else { return false };
         stream.send.has_head = true;
         stream.send.is_ended = is_end;
@@ -287,16 +281,16 @@ impl Send {
     }
 }
 
-fn put_fields<'a>(encoder: &mut Encoder, out: &mut Vec<u8>, fields: impl Iterator<Item = Header<'a>>) {
-    for Header { name, value, sensitive } in fields {
-        encoder.field(out, name, value, sensitive);
+fn put_fields<'a>(encoder: &mut Encoder, out: &mut Vec<u8>, fields: impl Iterator<Item = Text<'a>>) {
+    for Text { bytes, name, sensitive } in fields {
+        encoder.text(out, bytes, name, sensitive);
     }
 }
 
 fn put_trailers(out: &mut Vec<u8>, id: u32, most: usize, encoder: &mut Encoder, trailers: &Headers) {
     put_headers(out, id, true, most, |out| {
         encoder.begin(out);
-        put_fields(encoder, out, trailers.iter());
+        put_fields(encoder, out, trailers.texts());
     });
 }
 

@@ -5,7 +5,7 @@ use crate::frame::{FrameHead, HEAD_BYTES, flag, put, setting};
 use crate::limits::{UNREAD_BYTES, WINDOW_BYTES};
 use crate::{Config, PREFACE};
 use proptest::prelude::*;
-use wire::{Header, Pieces};
+use wire::{Pieces, Text};
 
 const WINDOW: u32 = 100_000;
 
@@ -87,7 +87,7 @@ fn client(theirs: &[(u16, u32)]) -> Connection {
 const A_GET: super::Request<'static> =
     super::Request { method: b"GET", scheme: b"http", authority: b"a", path: b"/", protocol: None };
 
-fn no_fields() -> impl Iterator<Item = Header<'static>> {
+fn no_fields() -> impl Iterator<Item = Text<'static>> {
     std::iter::empty()
 }
 
@@ -618,7 +618,7 @@ fn a_list_longer_than_a_frame_goes_on_in_others() {
     exchange(&mut client, &mut server, usize::MAX);
     let mut fields = Headers::new();
     (0..400).for_each(|number| fields.push(b"x-filler", format!("{number:0100}").as_bytes()));
-    client.open(A_GET, fields.iter(), true).unwrap();
+    client.open(A_GET, fields.texts(), true).unwrap();
     exchange(&mut client, &mut server, 1_000);
     let events = events(&mut server);
     let [Event::Request { head, is_end: true, .. }] = &events[..] else { panic!("{events:?}") };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http2::{Config, Connection, Event, PREFACE, Request, Side};
-use wire::{Header, Pieces};
+use wire::{Pieces, Text};
 
 const STREAMS: u32 = 8;
 
@@ -39,7 +39,7 @@ fn begun(side: Side) -> Connection {
     connection
 }
 
-fn no_fields() -> impl Iterator<Item = Header<'static>> {
+fn no_fields() -> impl Iterator<Item = Text<'static>> {
     std::iter::empty()
 }
 

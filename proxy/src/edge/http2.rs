@@ -10,7 +10,7 @@ pub use sending::{Sender, Sending};
 pub use session::{Incoming, Session};
 
 use http2::{Config, FIELD_OVERHEAD_BYTES, PREFACE, Side};
-use wire::{Header, Headers};
+use wire::{Header, Headers, Text};
 
 use super::fields::{self, Kind};
 use crate::config::{Limits, head_bytes};
@@ -49,8 +49,8 @@ pub fn config(side: Side, limits: &Limits) -> Config {
 
 /// The fields of a head that go on in HTTP/2. Those of one hop are left out: they came from a peer's sidecar, which should not have sent
 /// them.
-pub fn going<'a>(headers: &'a Headers, goes: impl Fn(&[u8]) -> bool + 'a) -> impl Iterator<Item = Header<'a>> + 'a {
-    headers.iter().filter(move |field| goes(field.name) && fields::kind(field.name) != Kind::HopByHop)
+pub fn going<'a>(headers: &'a Headers, goes: impl Fn(&[u8]) -> bool + 'a) -> impl Iterator<Item = Text<'a>> + 'a {
+    headers.texts().filter(move |field| goes(field.name()) && fields::kind(field.name()) != Kind::HopByHop)
 }
 
 /// Whether all these fields may stand in a message; an error names what is no field.

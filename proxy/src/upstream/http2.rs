@@ -13,7 +13,7 @@ use ::http2::{Broken, Closed, NotOpened, Reason, Request, ResponseHead as Answer
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_local};
 use wire::limits::INLINE_BODY_BYTES;
-use wire::{Header, Headers, RequestHead, ResponseHead};
+use wire::{Header, Headers, RequestHead, ResponseHead, Text};
 
 use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
 use crate::config::{Config, Limits};
@@ -100,7 +100,8 @@ impl Http2Pool {
             let is_whole = matches!(body, Body::Whole(_));
             let is_all = matches!(&body, Body::Whole(bytes) if bytes.is_empty());
             let request = read(&head, self.sockets.target().is_tls())?;
-            let (executed, error) = match session.open(request, fields_of(&head, &body).iter(), is_all) {
+            let added = added_fields(&head, &body);
+            let (executed, error) = match session.open(request, own_fields(&head).chain(added.texts()), is_all) {
                 Ok((mut sender, mut receiver)) => {
                     let upload = match &mut body {
                         Body::Whole(bytes) => {
@@ -136,10 +137,10 @@ impl Http2Pool {
     async fn hand_over(&self, lent: Lent, head: &RequestHead, protocol: &[u8], body: Body) -> Result<Reply, Error> {
         let request = read(head, self.sockets.target().is_tls())?;
         let request = Request { method: b"CONNECT", protocol: Some(protocol), ..request };
-        let mut fields = fields_of(head, &Body::EMPTY);
-        let key = fields.get(websocket::KEY.as_bytes()).map(websocket::accept);
-        fields.remove(websocket::KEY.as_bytes());
-        let opened = lent.connection.session.open(request, fields.iter(), false);
+        let key = head.headers.get(websocket::KEY.as_bytes()).map(websocket::accept);
+        let fields = own_fields(head).filter(|field| field.name() != websocket::KEY.as_bytes());
+        let added = added_fields(head, &Body::EMPTY);
+        let opened = lent.connection.session.open(request, fields.chain(added.texts()), false);
         let (sender, mut receiver) = opened.map_err(|_| self.explain(Broken::NotBegun, Executed::No))?;
         let (answer, is_end) = receiver.answer().await.map_err(|why| self.explain(why, Executed::Unknown))?;
         if !(200..300).contains(&answer.status) {
@@ -340,23 +341,21 @@ fn read(head: &RequestHead, is_tls: bool) -> Result<Request<'_>, Error> {
     Ok(Request { method, scheme, authority: host, path: &head.path, protocol: None })
 }
 
-/// The request's fields.
-fn fields_of(head: &RequestHead, body: &Body) -> Headers {
-    let headers = &head.headers;
-    let mut fields = Headers::with_capacity(headers.text_bytes() + ADDED_BYTES, headers.len() + ADDED_FIELDS);
-    for Header { name, value, sensitive } in http2::going(headers, |name| name != HOST && name != CONTENT_LENGTH) {
-        match sensitive {
-            true => fields.push_sensitive(name, value),
-            false => fields.push(name, value),
-        }
-    }
+/// The request's own fields that go on.
+fn own_fields(head: &RequestHead) -> impl Iterator<Item = Text<'_>> {
+    http2::going(&head.headers, |name| name != HOST && name != CONTENT_LENGTH)
+}
+
+/// What is added to them.
+fn added_fields(head: &RequestHead, body: &Body) -> Headers {
+    let mut fields = Headers::with_capacity(ADDED_BYTES, ADDED_FIELDS);
     // What a proxy that drops trailers would drop as well: gRPC servers look for it.
     fields.push(b"te", b"trailers");
-    let is_grpc = headers.get(b"content-type").is_some_and(fields::is_grpc);
+    let is_grpc = head.headers.get(b"content-type").is_some_and(fields::is_grpc);
     let length = match body {
         // gRPC's messages say themselves how long they are.
         Body::Whole(bytes) => (!bytes.is_empty() && !is_grpc).then_some(bytes.len() as u64),
-        Body::Stream(_) => fields::content_length(headers),
+        Body::Stream(_) => fields::content_length(&head.headers),
     };
     if let Some(length) = length {
         fields.push_number(CONTENT_LENGTH, length);

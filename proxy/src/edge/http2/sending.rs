@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http2::{Broken, Reason};
-use wire::{Header, Headers};
+use wire::{Headers, Text};
 
 use super::{Session, check};
 use crate::call::{BodyStream, Part};
@@ -39,7 +39,7 @@ impl Sender {
     pub fn respond<'a>(
         &mut self,
         status: u16,
-        fields: impl Iterator<Item = Header<'a>>,
+        fields: impl Iterator<Item = Text<'a>>,
         is_end: bool,
     ) -> Result<(), Unsent> {
         self.act(is_end, |http2, stream| http2.respond(stream, status, fields, is_end))

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use http2::{Broken, Closed, Config, Connection, Event, NotOpened, Reason, Request, RequestHead, ResponseHead, Side};
-use wire::{Header, Pieces};
+use wire::{Pieces, Text};
 
 use super::{Opening, Receiver, Sender};
 use crate::call::Part;
@@ -176,7 +176,7 @@ impl Session {
     pub fn open<'a>(
         self: &Rc<Self>,
         request: Request<'_>,
-        fields: impl Iterator<Item = Header<'a>>,
+        fields: impl Iterator<Item = Text<'a>>,
         is_end: bool,
     ) -> Result<(Sender, Receiver), NotOpened> {
         let mut inner = self.inner.borrow_mut();

@@ -1,6 +1,6 @@
 //! A reply, or an error of ours, as an HTTP/2 answer.
 
-use wire::{Header, Headers, ResponseHead};
+use wire::{Headers, ResponseHead, Text};
 
 use super::{Form, grpc};
 use crate::call::{Body, Reply, SWITCHING_PROTOCOLS};
@@ -27,7 +27,7 @@ pub struct Answer {
 
 impl Answer {
     /// The fields that go on.
-    pub fn fields(&self) -> impl Iterator<Item = Header<'_>> {
+    pub fn fields(&self) -> impl Iterator<Item = Text<'_>> {
         http2::going(&self.headers, |_| true)
     }
 
