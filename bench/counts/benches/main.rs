@@ -9,6 +9,7 @@ mod call;
 mod discovery;
 mod dispatch;
 mod http1;
+mod http2;
 mod identity;
 mod peer;
 mod rig;
@@ -23,6 +24,7 @@ use self::call::whole_call;
 use self::discovery::table;
 use self::dispatch::dispatcher;
 use self::http1::codec;
+use self::http2::http2_connection;
 use self::route::routing;
 use self::wire::protocol;
 
@@ -32,5 +34,5 @@ main!(
         .tool(Callgrind::with_args(["--cache-sim=no"]))
         // `rep movsb` counts as an instruction a byte: with it, copies above 2 KiB would seem ten times as dear as they are.
         .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS"),
-    library_benchmark_groups = [codec, protocol, routing, table, balancer, dispatcher, whole_call]
+    library_benchmark_groups = [codec, http2_connection, protocol, routing, table, balancer, dispatcher, whole_call]
 );

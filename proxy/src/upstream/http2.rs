@@ -112,8 +112,8 @@ impl Http2Pool {
                             None
                         }
                         Body::Stream(_) => {
-                            let lent = Lent::new(Rc::clone(&lent.connection));
-                            Upload::start(sender, std::mem::replace(&mut body, Body::EMPTY), lent)
+                            let connection = Rc::clone(&lent.connection);
+                            Upload::start(sender, std::mem::replace(&mut body, Body::EMPTY), connection)
                         }
                     };
                     match receiver.answer().await {
@@ -153,7 +153,7 @@ impl Http2Pool {
             headers.push(websocket::ACCEPT.as_bytes(), proof.as_bytes());
         }
         // It ends when the caller has said all, though the app may have said all before.
-        let _detached = upload(sender, body, Lent::new(Rc::clone(&lent.connection)));
+        let _detached = upload(sender, body, Rc::clone(&lent.connection));
         let said = receiver.receive(Side::App);
         let body = Body::stream(Answering { source: said, _lent: lent, _upload: None });
         Ok(Reply { head: ResponseHead { status: SWITCHING_PROTOCOLS, headers }, body })
@@ -394,13 +394,13 @@ impl Drop for Lent {
 struct Upload(AbortHandle);
 
 impl Upload {
-    fn start(sender: Sender, body: Body, lent: Lent) -> Option<Upload> {
-        Some(Upload(upload(sender, body, lent)?))
+    fn start(sender: Sender, body: Body, connection: Rc<Connection>) -> Option<Upload> {
+        Some(Upload(upload(sender, body, connection)?))
     }
 }
 
-/// Sends a streamed body, to its end unless it is aborted.
-fn upload(sender: Sender, body: Body, lent: Lent) -> Option<AbortHandle> {
+/// Sends a streamed body, to its end unless it is aborted; the connection stays open for it.
+fn upload(sender: Sender, body: Body, connection: Rc<Connection>) -> Option<AbortHandle> {
     let Body::Stream(source) = body else { return None };
     let mut sending = Sending::new(sender, source, ());
     let task = spawn_local(async move {
@@ -408,7 +408,7 @@ fn upload(sender: Sender, body: Body, lent: Lent) -> Option<AbortHandle> {
             // The caller broke it off: so it is for the app.
             sending.sender().reset(Reason::CANCEL);
         }
-        drop(lent);
+        drop(connection);
     });
     Some(task.abort_handle())
 }
