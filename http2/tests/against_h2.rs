@@ -103,6 +103,22 @@ impl Got {
     }
 }
 
+/// Takes in what comes of a body. Gives its stream, and whether that was all.
+fn collect(connection: &mut Connection, got: &mut HashMap<u32, Got>, event: Event) -> (u32, bool) {
+    match event {
+        Event::Data { stream, data, is_end } => {
+            got.get_mut(&stream).unwrap().body.extend_from_slice(&data);
+            connection.release(stream, data.len());
+            (stream, is_end)
+        }
+        Event::Trailers { stream, fields } => {
+            got.get_mut(&stream).unwrap().sum = fields.get(b"x-sum").map(<[u8]>::to_vec);
+            (stream, true)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn h2_calls_us() {
     run(async {
@@ -121,16 +137,7 @@ fn h2_calls_us() {
                     got.insert(stream, Got { number, ..Got::default() });
                     (stream, is_end)
                 }
-                Some(Event::Data { stream, data, is_end }) => {
-                    got.get_mut(&stream).unwrap().body.extend_from_slice(&data);
-                    server.release(stream, data.len());
-                    (stream, is_end)
-                }
-                Some(Event::Trailers { stream, fields }) => {
-                    got.get_mut(&stream).unwrap().sum = fields.get(b"x-sum").map(<[u8]>::to_vec);
-                    (stream, true)
-                }
-                Some(other) => panic!("{other:?}"),
+                Some(event) => collect(server, &mut got, event),
             };
             if is_end {
                 let Got { number, .. } = got[&stream];
@@ -237,16 +244,7 @@ fn we_call_h2() {
                     assert_eq!((head.status, head.get(b"x-value")), (201, Some(value(number).as_bytes())));
                     (stream, is_end)
                 }
-                Some(Event::Data { stream, data, is_end }) => {
-                    got.get_mut(&stream).unwrap().body.extend_from_slice(&data);
-                    client.release(stream, data.len());
-                    (stream, is_end)
-                }
-                Some(Event::Trailers { stream, fields }) => {
-                    got.get_mut(&stream).unwrap().sum = fields.get(b"x-sum").map(<[u8]>::to_vec);
-                    (stream, true)
-                }
-                Some(other) => panic!("{other:?}"),
+                Some(event) => collect(client, &mut got, event),
             };
             if is_end {
                 got[&stream].check(true);

@@ -203,22 +203,15 @@ pub(super) fn is_name(name: &[u8]) -> bool {
 
 /// Whether a value has no control characters.
 pub(super) fn is_value(value: &[u8]) -> bool {
-    // No early end: this way it is done for many bytes at once.
-    value.iter().fold(true, |text, byte| text & (*byte >= b' ' || *byte == b'\t') & (*byte != 0x7f))
+    http1::encode::is_text(value)
 }
 
 static LOWER_TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_lowercase() || (byte as u8).is_ascii_digit();
+        table[byte] = http1::encode::is_token(byte as u8) && !(byte as u8).is_ascii_uppercase();
         byte += 1;
-    }
-    let marks = b"!#$%&'*+-.^_`|~";
-    let mut mark = 0;
-    while mark < marks.len() {
-        table[marks[mark] as usize] = true;
-        mark += 1;
     }
     table
 };
