@@ -1,7 +1,8 @@
 //! One end of a connection: its state, and what its driver asks of it.
 //!
-//! `receive.rs` holds what comes in, `send.rs` what goes out; each is an `impl` of [`Connection`].
+//! `receive.rs` and `fields.rs` hold what comes in, `send.rs` what goes out; each is an `impl` of [`Connection`].
 
+mod fields;
 mod receive;
 mod send;
 mod settings;
@@ -101,7 +102,7 @@ pub struct Connection {
     /// A frame that is not whole yet, if anything.
     input: BytesMut,
     /// A list of fields that is not whole yet.
-    block: Option<receive::Block>,
+    block: Option<fields::Block>,
     /// A request that stands behind the other side's first frame, as if it had come there.
     upgraded: Option<Headers>,
     /// What may still come, over all streams, and what has been read and not been given again.
