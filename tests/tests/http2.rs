@@ -63,6 +63,24 @@ fn the_header_limit_is_kept_to_the_byte_whoever_speaks_http2() {
     }
 }
 
+/// The answer to a request whose body nobody reads is whole before that body is: a client must get to read it.
+#[test]
+fn an_early_answer_is_not_lost() {
+    let (caller, _callee, _app) = pair("http", "");
+    let dir = tempfile::tempdir().unwrap();
+    let body = dir.path().join("body");
+    let url = format!("http://{}/", caller.outbound());
+    for bytes in [1, 5_000, 20_000] {
+        std::fs::write(&body, vec![b'x'; bytes]).unwrap();
+        let data = format!("@{}", body.display());
+        let to_nobody = ["--http2-prior-knowledge", "-H", "Host: nobody", "--data-binary", &data, &url];
+        for _ in 0..10 {
+            let answer = run(curl(&to_nobody), PATIENCE);
+            assert!(answer.success().contains("unknown-service"), "{bytes} bytes");
+        }
+    }
+}
+
 #[test]
 fn many_calls_share_a_connection_and_a_load_generator_sees_no_error() {
     let _turn = heavy();
