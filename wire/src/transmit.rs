@@ -86,6 +86,12 @@ impl Pieces {
         }
     }
 
+    /// What it takes beside bodies, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.frames.capacity() + self.bodies.capacity() * size_of::<(usize, Bytes)>()
+    }
+
     /// Forgets all of it, and keeps the memory of what is not a body.
     pub fn clear(&mut self) {
         self.frames.clear();

@@ -218,6 +218,12 @@ impl Connection {
         self.input.is_empty() && self.block.is_none() && self.phase != Phase::Preface
     }
 
+    /// What its streams and its output take, in bytes: what [`Self::rest`] gives back, for the most part.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.streams.capacity() * size_of::<Stream>() + self.output.capacity()
+    }
+
     /// Nothing goes on: gives back the memory that was for more.
     pub fn rest(&mut self) {
         self.encoder.shrink();

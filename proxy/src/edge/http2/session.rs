@@ -24,7 +24,7 @@ const FLUSH_BYTES: usize = 256 * 1024;
 /// Slices of one gathered write.
 const SLICES: usize = 64;
 /// What a connection without streams keeps for its next ones. Beyond it, it gives back what a busy time made it grow to.
-const KEPT_BYTES: usize = 8 * 1024;
+const KEPT_BYTES: usize = 32 * 1024;
 
 /// A connection, as the users of its streams see it.
 #[derive(Debug)]
@@ -102,6 +102,11 @@ impl Inner {
         slot.sender.wake();
         self.http2.reset(stream, reason);
         self.wake_driver();
+    }
+
+    /// What it takes for more than it does now, about, in bytes.
+    fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.http2.memory()
     }
 
     /// Has the driver send what has gathered.
@@ -289,8 +294,10 @@ impl<T: FnMut(bool), R: FnMut(Incoming)> Driver<'_, T, R> {
             Some(_) => {}
             None if inner.http2.live_streams() == 0
                 && is_written.is_ready()
-                && inner.slots.capacity() * size_of::<Slot>() > KEPT_BYTES =>
+                && inner.memory() + self.pieces.memory() > KEPT_BYTES =>
             {
+                self.pieces = Pieces::default();
+                self.written = 0;
                 inner.slots.shrink_to_fit();
                 inner.http2.rest();
             }
