@@ -15,7 +15,7 @@ pub const SENT_FRAME_BYTES: u32 = 65_536;
 pub(crate) const INLINE_BYTES: usize = 4_096;
 /// What waits to be sent beside bodies. A peer that has not taken so much is not read any further: most of it are answers to what it
 /// asks without end.
-pub const UNREAD_BYTES: usize = 262_144;
+pub(crate) const UNREAD_BYTES: usize = 262_144;
 /// Of a request whose answer is whole and whose rest nobody reads, so much may still come before it is ended.
 pub(crate) const IGNORED_BYTES: usize = 32_768;
 /// A piece of a body this long is cut out of the buffer that it came in, and a shorter one copied.

@@ -83,6 +83,16 @@ impl BodyStream for Pin<Box<dyn BodyStream>> {
     }
 }
 
+/// A streamed body that is over: what a tunnel carries whose caller has said all, and what stands where another was taken from.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl BodyStream for Nothing {
+    fn poll_part(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        Poll::Ready(None)
+    }
+}
+
 impl Body {
     /// A body of no bytes.
     pub const EMPTY: Body = Body::Whole(Bytes::new());

@@ -24,7 +24,7 @@ use wire::limits::INLINE_BODY_BYTES;
 use crate::admit::RetryBudget;
 use crate::alarm::Alarms;
 use crate::balance::{self, EndpointState, InFlight};
-use crate::call::{Body, BodyStream, Call, Deadline, Part, Reply, SWITCHING_PROTOCOLS, next_part};
+use crate::call::{Body, BodyStream, Call, Deadline, Nothing, Part, Reply, SWITCHING_PROTOCOLS, next_part};
 use crate::clock;
 use crate::config::Config;
 use crate::discovery::{Refused, Service, View};
@@ -433,14 +433,5 @@ impl BodyStream for Timed {
             Executed::Yes,
             format!("{} passed while the answer's body was on its way", self.setting),
         ))))
-    }
-}
-
-/// Stands where a streamed body was taken from.
-struct Nothing;
-
-impl BodyStream for Nothing {
-    fn poll_part(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
-        Poll::Ready(None)
     }
 }

@@ -116,7 +116,7 @@ const DOORS: [Door; 19] = [
         words: Words::Grpc,
         response_timeout: Err("its streams may be silent"),
         deadline: Ok("grpc-timeout: 2S"),
-        // Without a message, which this app does not miss: the curl of Debian 12 loses an answer that comes before its body is out.
+        // Without a message, which this app does not miss.
         ..http("gRPC", |rig| {
             let fields = "-H host:held.names -H content-type:application/grpc -H te:trailers";
             rig.curl(&format!("--http2-prior-knowledge -XPOST {fields}"), "/held.Names/Who")

@@ -59,8 +59,8 @@ impl Connection {
     fn read_fields(&mut self, id: u32, is_end: bool, block: &[u8]) -> Result<(), Fault> {
         let mut list = List::new(self.config.list_bytes);
         // Whatever it is for, it is read: the table follows it.
-        if self.decoder.decode(block, |field| list.take(&field)).is_err() {
-            return Err(Fault::Connection(Reason::COMPRESSION_ERROR, "fields that cannot be read"));
+        if let Err(violation) = self.decoder.decode(block, |field| list.take(&field)) {
+            return Err(Fault::Connection(Reason::COMPRESSION_ERROR, violation.as_str()));
         }
         match (self.streams.get(&id), self.config.side) {
             (Some(stream), _) if stream.receive.is_ended => {
@@ -85,7 +85,7 @@ impl Connection {
         self.stream_id = id;
         let malformed = |what| Fault::Stream(id, Reason::PROTOCOL_ERROR, what);
         let head = head.map_err(malformed)?;
-        if self.streams.len() >= self.config.streams as usize || self.goes_away {
+        if self.streams.len() >= self.config.streams as usize {
             self.put_reset(id, Reason::REFUSED_STREAM);
             return self.led_to_nothing();
         }

@@ -76,7 +76,7 @@ pub enum Event {
 pub enum Broken {
     /// The other side reset it.
     Reset(Reason),
-    /// The other side goes away, and says that it has not begun it (RFC 9113, 6.8).
+    /// The other side has not begun it: it goes away and says so (RFC 9113, 6.8), or takes no more.
     NotBegun,
     /// We reset it: what came on it is against the protocol.
     Malformed(&'static str),
@@ -118,7 +118,7 @@ pub struct Connection {
     useless: u32,
     /// Streams that we have reset lately.
     reset: VecDeque<u32>,
-    /// No stream is begun any more, by our own word (server) or the other side's (client).
+    /// Client: the other side begins no stream any more.
     goes_away: bool,
 }
 
@@ -173,14 +173,6 @@ impl Connection {
         self.close(Closed::Ours(reason));
     }
 
-    /// Server: no call is begun any more; those that are under way go on. The caller is told.
-    pub fn drain(&mut self) {
-        if !self.goes_away && !self.is_closed() {
-            self.goes_away = true;
-            self.put_goaway(Reason::NO_ERROR);
-        }
-    }
-
     /// Why it is closed, if it is.
     #[must_use]
     pub fn closed(&self) -> Option<Closed> {
@@ -200,7 +192,7 @@ impl Connection {
         self.phase == Phase::Open
     }
 
-    /// No stream is begun any more.
+    /// Client: the other side begins no stream any more.
     #[must_use]
     pub fn goes_away(&self) -> bool {
         self.goes_away
@@ -327,7 +319,9 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Broken::Reset(reason) => write!(f, "the stream was reset ({reason})"),
-            Broken::NotBegun => f.write_str("the connection goes away, and the stream was not begun"),
+            Broken::NotBegun => {
+                f.write_str("the stream was not begun: the connection goes away, or takes no more of them")
+            }
             Broken::Malformed(what) => write!(f, "the stream was reset over what came: {what}"),
             Broken::Closed(why) => why.fmt(f),
         }

@@ -59,7 +59,7 @@ impl Connection {
         put_headers(out, id, is_end, self.peer.frame_bytes, |out| {
             encoder.begin(out);
             encoder.method(out, request.method);
-            encoder.named(out, known::SCHEME, request.scheme);
+            encoder.scheme(out, request.scheme);
             encoder.named(out, known::AUTHORITY, request.authority);
             encoder.named(out, known::PATH, request.path);
             if let Some(protocol) = request.protocol {

@@ -43,14 +43,12 @@ impl Connection {
             (setting::MAX_FRAME_SIZE, config.frame_bytes),
             (setting::MAX_HEADER_LIST_SIZE, list_bytes),
         ];
-        let own = match config.side {
-            Side::Client => [(setting::ENABLE_PUSH, 0)].to_vec(),
-            Side::Server => {
-                [(setting::MAX_CONCURRENT_STREAMS, config.streams), (setting::ENABLE_CONNECT_PROTOCOL, 1)].to_vec()
-            }
+        let own: &[_] = match config.side {
+            Side::Client => &[(setting::ENABLE_PUSH, 0)],
+            Side::Server => &[(setting::MAX_CONCURRENT_STREAMS, config.streams), (setting::ENABLE_CONNECT_PROTOCOL, 1)],
         };
         let mut payload = Vec::with_capacity(5 * SETTING_BYTES);
-        for (id, value) in both.into_iter().chain(own) {
+        for (id, value) in both.iter().chain(own) {
             payload.extend_from_slice(&id.to_be_bytes());
             payload.extend_from_slice(&value.to_be_bytes());
         }

@@ -62,15 +62,23 @@ pub enum Violation {
     TableSize,
 }
 
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Violation {
+    /// In words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Index => "a field refers to nothing",
             Self::Number => "a number in a field block is too long",
             Self::Truncated => "a field block ends within a field",
             Self::Huffman => "a text breaks the Huffman code",
             Self::TableSize => "the table's size is changed too far, too late or too often",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

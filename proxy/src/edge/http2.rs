@@ -32,8 +32,7 @@ pub enum Opening {
     Upgrade(Headers),
 }
 
-/// What one end of a connection lets the other do. `fields`: bytes and number of the fields of a head; a list that is longer by much is not
-/// read to its end.
+/// What one end of a connection lets the other do. A list of fields that is longer by much than `limits` has it is not read to its end.
 pub fn config(side: Side, limits: &Limits) -> Config {
     // Far more over all streams than on one, so that one that nobody reads stops itself alone.
     let all = u32::try_from(limits.channel_memory).unwrap_or(u32::MAX);

@@ -6,18 +6,18 @@ mod request;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Instant;
 
 use ::http2::{Reason, Side as End};
 use wire::Flood;
 use wire::limits::QUICK_CANCEL;
 
-use crate::call::{Body, BodyStream, Part, Reply};
+use crate::call::{Body, Nothing, Reply};
 use crate::config::Config;
 use crate::dispatch;
 use crate::edge::http2::{self, Incoming, Opening, Receiver, Sender, Sending, Session};
@@ -206,15 +206,6 @@ impl Http2Door {
             answer.as_mut().poll(cx).map(Some)
         })
         .await
-    }
-}
-
-/// What a tunnel carries whose caller has said all with its head.
-struct Nothing;
-
-impl BodyStream for Nothing {
-    fn poll_part(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
-        Poll::Ready(None)
     }
 }
 

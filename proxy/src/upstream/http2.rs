@@ -16,7 +16,7 @@ use wire::limits::INLINE_BODY_BYTES;
 use wire::{Header, Headers, RequestHead, ResponseHead, Text};
 
 use crate::call::{Body, BodyStream, Part, Reply, SWITCHING_PROTOCOLS};
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::edge::fields::{self, Kind};
 use crate::edge::http2::{self, Receiver, Sender, Sending, Session, websocket};
 use crate::edge::{Side, Unsent};
@@ -38,7 +38,9 @@ const SWEEP: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Http2Pool {
     sockets: Rc<AppPool>,
-    limits: Limits,
+    limits: HeaderLimits,
+    /// What the app is let do on a connection.
+    session: ::http2::Config,
     /// How long a connection may take to begin, and the setting that says so.
     patience: (&'static str, Duration),
     idle_timeout: Duration,
@@ -72,7 +74,8 @@ impl Http2Pool {
         let patience = sockets.target().patience(&config.timeouts);
         Rc::new(Http2Pool {
             sockets,
-            limits: config.limits.clone(),
+            limits: HeaderLimits::of(&config.limits),
+            session: http2::config(End::Client, &config.limits),
             patience,
             idle_timeout: config.timeouts.app_idle,
             connections: RefCell::default(),
@@ -191,7 +194,7 @@ impl Http2Pool {
 
     async fn connect(self: &Rc<Self>) -> Result<Rc<Connection>, Error> {
         let socket = self.sockets.fresh().await.map_err(|error| error.explain(&self.sockets))?;
-        let session = Session::new(Rc::clone(&socket.socket), http2::config(End::Client, &self.limits));
+        let session = Session::new(Rc::clone(&socket.socket), self.session.clone());
         let mut driving = Box::pin({
             let session = Rc::clone(&session);
             async move { session.drive(|_| {}, |_| {}).await }
@@ -273,8 +276,8 @@ impl Http2Pool {
         let text = answer.fields().map(|field| field.name.len() + field.value.len()).sum::<usize>();
         let count = answer.fields().len();
         // A list that was cut off is longer than any that may be.
-        let count = if answer.is_oversized { usize::MAX } else { count };
-        HeaderLimits::of(&self.limits).check(text + LINE_BYTES * answer.fields().len(), count)?;
+        let bytes = if answer.is_oversized { usize::MAX } else { text + LINE_BYTES * count };
+        self.limits.check(bytes, count)?;
         let mut headers = Headers::with_capacity(text + ADDED_BYTES, count + ADDED_FIELDS);
         for Header { name, value, sensitive } in answer.fields() {
             match (fields::kind(name) == Kind::EndToEnd && name != CONTENT_LENGTH, sensitive) {

@@ -1,30 +1,23 @@
 //! The receiving half of a stream.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http2::{Broken, Reason, ResponseHead};
-use wire::Headers;
 
 use super::Session;
 use crate::call::{Body, BodyStream, Part};
-use crate::edge::fields::{self, Kind};
+use crate::edge::fields;
 use crate::edge::receive::{Side, take_what_is_here};
 use crate::error::Error;
 
 /// What comes on a stream. Dropped before its end, it tells the other side that nobody reads.
+#[derive(Debug)]
 pub struct Receiver {
     session: Rc<Session>,
     stream: u32,
-}
-
-impl fmt::Debug for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("stream", &self.stream).finish_non_exhaustive()
-    }
 }
 
 impl Receiver {
@@ -126,22 +119,13 @@ impl BodyStream for Receiving {
         let side = self.side;
         self.receiver.poll_part(cx).map(|part| {
             part.map(|part| match part {
-                Ok(Part::Trailers(trailers)) => Ok(Part::Trailers(of_trailers(trailers))),
+                Ok(Part::Trailers(mut trailers)) => {
+                    trailers.retain(|field| fields::is_trailer(field.name));
+                    Ok(Part::Trailers(trailers))
+                }
                 Ok(data) => Ok(data),
                 Err(why) => Err(side.broke_off(matches!(why, Broken::Malformed(_)), &why)),
             })
         })
     }
-}
-
-/// The trailer fields that go on.
-fn of_trailers(mut trailers: Headers) -> Headers {
-    if trailers.iter().any(|field| !goes_on(field.name)) {
-        trailers.retain(|field| goes_on(field.name));
-    }
-    trailers
-}
-
-fn goes_on(name: &[u8]) -> bool {
-    fields::is_trailer(name) && fields::kind(name) == Kind::EndToEnd
 }

@@ -1,6 +1,5 @@
 //! The sending half of a stream, and a message's body on its way out.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,15 +18,10 @@ use crate::edge::sending::{Unsent, Watch};
 const QUEUE_BYTES: usize = 64 * 1024;
 
 /// Where a stream is answered, or where a request's body goes. Dropped before its end, it cancels the stream.
+#[derive(Debug)]
 pub struct Sender {
     session: Rc<Session>,
     stream: u32,
-}
-
-impl fmt::Debug for Sender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("stream", &self.stream).finish_non_exhaustive()
-    }
 }
 
 impl Sender {

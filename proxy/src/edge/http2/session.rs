@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -27,14 +28,18 @@ const SLICES: usize = 64;
 const KEPT_BYTES: usize = 32 * 1024;
 
 /// A connection, as the users of its streams see it.
-#[derive(Debug)]
 pub struct Session {
     socket: Rc<Socket>,
     side: Side,
     pub(super) inner: RefCell<Inner>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
 pub(super) struct Inner {
     pub(super) http2: Connection,
     slots: HashMap<u32, Slot, ahash::RandomState>,
